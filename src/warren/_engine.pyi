@@ -1,0 +1,324 @@
+"""The packet engine, as Python sees it.
+
+An `Engine` is one node: it runs on an OS thread of its own and never calls Python. Python asks, or waits on
+`fileno()` and then drains `events()`. A tunnelled connection is the end of a real socket, handed over as a file
+descriptor that the receiver owns and must close.
+
+Keys are raw 32-byte Curve25519 values. Addresses are text; an endpoint is `ip:port` or `[ip6]:port`. Times are seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, final
+
+__version__: str
+
+class EngineError(Exception):
+    """Base of what the engine raises."""
+
+class EngineClosed(EngineError):
+    """The engine was closed."""
+
+class InvalidConfig(EngineError):
+    """A key, address, port or map that the engine cannot use; the message says which and why."""
+
+class AddressInUse(EngineError):
+    """A listener for that port exists already."""
+
+def generate_key() -> bytes:
+    """Make a private key, clamped for Curve25519."""
+
+def public_key(private_key: bytes) -> bytes:
+    """Derive the public key of `private_key`."""
+
+@final
+class Engine:
+    """One node of the network."""
+
+    def __init__(
+        self,
+        private_key: bytes,
+        disco_private_key: bytes,
+        addresses: Sequence[str],
+        *,
+        listen_port: int = 0,
+        stack: str = "auto",
+        block_direct: bool = False,
+        force_websockets: bool = False,
+        tls_ca_pem: bytes | None = None,
+        relay_headers: Mapping[str, str] | None = None,
+        forward_to_loopback: bool = False,
+        mtu: int = 1280,
+    ) -> None:
+        """Start a node with these inner `addresses` (plain IPv6 texts, no prefix length).
+
+        `stack`: "kernel", "portable" or "auto" (try the kernel's TCP, fall back; `stack_reason` says why).
+        `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
+        (an agent); otherwise it is refused (a client).
+
+        Raises:
+            InvalidConfig: a value that cannot be used.
+        """
+
+    @property
+    def public_key(self) -> bytes: ...
+    @property
+    def disco_public_key(self) -> bytes: ...
+    @property
+    def stack(self) -> str:
+        """Which stack runs: "kernel" or "portable"."""
+
+    @property
+    def stack_reason(self) -> str:
+        """Why that stack: which steps of the chain failed; empty when the first choice works."""
+
+    @property
+    def local_port(self) -> int:
+        """The bound UDP port."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `events()` has something; owned by the engine."""
+
+    def events(self) -> list[Event]:
+        """Drain what happened since the last call; never blocks."""
+
+    def set_derp_map(self, derp_map_json: bytes) -> None:
+        """Use this DERP map (JSON as `tailnet.md` §5.1, embedded regions already rewritten); keeps live connections
+        to nodes that did not change."""
+
+    def set_block_direct(self, block: bool, /) -> None:
+        """Forbid or allow direct paths from now on."""
+
+    def set_peer(
+        self,
+        key: bytes,
+        *,
+        disco_key: bytes,
+        allowed_ips: Sequence[str],
+        home_region: int,
+        endpoints: Sequence[str],
+        keepalive: bool,
+    ) -> None:
+        """Add a peer, or change what is known of it; a changed disco key drops its session and path."""
+
+    def remove_peer(self, key: bytes) -> None:
+        """Forget a peer; its connections are reset. Unknown keys are ignored."""
+
+    def dial(self, address: str, port: int, *, timeout_seconds: float = 30.0) -> int:
+        """Begin a TCP connection to a peer; returns a token that `Dialed` or `DialFailed` will carry."""
+
+    def cancel_dial(self, token: int) -> None:
+        """Give up a dial; no event follows."""
+
+    def listen(self, port: int) -> None:
+        """Accept TCP connections to `port` on our own addresses; each arrives as `Accepted`.
+
+        Raises:
+            AddressInUse: it is listened on already.
+        """
+
+    def unlisten(self, port: int) -> None:
+        """Stop accepting on `port`; accepted connections live on."""
+
+    def dial_udp(self, address: str, port: int) -> int:
+        """Open a UDP flow to a peer's port; returns the descriptor of a datagram socketpair end."""
+
+    def ping(self, key: bytes, *, kind: str = "disco", timeout_seconds: float = 5.0) -> int:
+        """Ping a peer; returns a token that a `Pong` or `PingFailed` will carry.
+
+        `kind`: "disco" (the path), "tunnel" (TSMP inside the tunnel: proves WireGuard works end to end).
+        """
+
+    def rebind(self) -> None:
+        """The network changed: re-open sockets, probe endpoints and paths again; connections stay."""
+
+    def netcheck(self) -> int:
+        """Measure the network now; a `NetInfo` with this token follows."""
+
+    def peers(self) -> list[PeerStats]:
+        """Per-peer statistics, with the path in use and why."""
+
+    def stats(self) -> EngineStats: ...
+    def capture(self, fd: int | None) -> None:
+        """Write inner packets to `fd` as pcap (link type raw IP) until `None`; the engine takes its own copy of it."""
+
+    def close(self) -> None:
+        """Stop the thread and close every connection; waits at most a second. Idempotent."""
+
+Event: TypeAlias = (
+    Dialed | DialFailed | Accepted | PathChanged | Pong | PingFailed | NetInfo | RelayChanged | Handshake
+)
+
+@final
+class Dialed:
+    __match_args__ = ("token", "fd")
+    token: int
+    fd: int
+
+@final
+class DialFailed:
+    """`code`: "refused", "timeout", "unreachable" (no such peer) or "closed"; `reason` is a sentence for a person."""
+
+    __match_args__ = ("token", "code", "reason")
+    token: int
+    code: str
+    reason: str
+
+@final
+class Accepted:
+    __match_args__ = ("port", "fd", "peer_address", "peer_port")
+    port: int
+    fd: int
+    peer_address: str
+    peer_port: int
+
+@final
+class PathChanged:
+    """The path to a peer changed. `direct` with its `endpoint`, else by relay `region`; `reason` is a sentence."""
+
+    __match_args__ = ("key", "direct", "endpoint", "region", "latency_seconds", "reason")
+    key: bytes
+    direct: bool
+    endpoint: str
+    region: int
+    latency_seconds: float
+    reason: str
+
+@final
+class Pong:
+    __match_args__ = ("token", "latency_seconds", "direct", "endpoint", "region")
+    token: int
+    latency_seconds: float
+    direct: bool
+    endpoint: str
+    region: int
+
+@final
+class PingFailed:
+    __match_args__ = ("token", "reason")
+    token: int
+    reason: str
+
+@final
+class Handshake:
+    """A WireGuard handshake with a peer completed."""
+
+    __match_args__ = ("key",)
+    key: bytes
+
+@final
+class RelayChanged:
+    """The connection to a relay region changed; `websocket_reason` is set when WebSocket had to be used."""
+
+    __match_args__ = ("region", "connected", "home", "websocket_reason", "error")
+    region: int
+    connected: bool
+    home: bool
+    websocket_reason: str
+    error: str
+
+@final
+class NetInfo:
+    """What is known of this node's network; sent whenever any part changed (`token` 0) or when asked for.
+
+    `region_latency_seconds` keys are `"<region>-v4"` and `"<region>-v6"`. `endpoints` are what peers should be told,
+    best first; empty while direct paths are blocked. Unknown booleans are `None`.
+    """
+
+    token: int
+    preferred_region: int
+    region_latency_seconds: dict[str, float]
+    forced_websocket: dict[int, str]
+    endpoints: list[str]
+    udp: bool
+    ipv4: bool
+    ipv6: bool
+    ipv4_can_send: bool
+    ipv6_can_send: bool
+    os_has_ipv6: bool
+    mapping_varies_by_destination: bool | None
+    hairpinning: bool | None
+    global_v4: str
+    global_v6: str
+    stun_answers: dict[str, str]
+
+@final
+class Candidate:
+    """One endpoint tried for a peer. `state`: "untried", "sent", "answered" or "failed"."""
+
+    endpoint: str
+    source: str
+    state: str
+    latency_seconds: float | None
+    pings_sent: int
+    pongs_received: int
+
+@final
+class PeerStats:
+    key: bytes
+    addresses: list[str]
+    home_region: int
+    direct: bool
+    endpoint: str
+    region: int
+    latency_seconds: float | None
+    reason: str
+    candidates: list[Candidate]
+    last_handshake_age_seconds: float | None
+    last_receive_age_seconds: float | None
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+
+@final
+class EngineStats:
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+    dropped_packets: int
+    tcp_flows: int
+    udp_flows: int
+    flows_by_protocol: dict[str, int]
+
+def splice(left_fd: int, right_fd: int) -> None:
+    """Join two stream sockets until both directions end, on a thread the engine shares; takes both descriptors."""
+
+@final
+class Relay:
+    """A DERP relay's bytes. Python accepts and authorises a connection and hands its socket over."""
+
+    def __init__(self, private_key: bytes) -> None: ...
+    @property
+    def public_key(self) -> bytes: ...
+    def add(self, fd: int, *, initial: bytes = b"", websocket: bool = False, remote: str = "") -> None:
+        """Take over a socket right after the HTTP upgrade was answered; the relay owns `fd` from here.
+
+        `initial`: bytes already read past the request. `websocket`: DERP frames travel in binary messages (RFC 6455,
+        server side). The relay sends ServerKey, does the login and then moves frames (`tailnet.md` §4).
+        """
+
+    def stats(self) -> RelayStats: ...
+    def close(self, *, restarting_in_seconds: float | None = None) -> None:
+        """Tell clients (frame Restarting) and close every connection. Idempotent."""
+
+@final
+class RelayStats:
+    """Counters since start, and gauges, as `http-api.md` §5 names them (`coder_derp_server_*`)."""
+
+    clients: int
+    connections: int
+    accepts: int
+    bytes_received: int
+    bytes_sent: int
+    packets_received: int
+    packets_sent: int
+    packets_dropped: int
+    dropped_by_reason: dict[str, int]
+    got_ping: int
+    sent_pong: int
+    home_moves_in: int
+    home_moves_out: int
+    peer_gone_disconnected: int
+    peer_gone_not_here: int
+    unknown_frames: int

@@ -1,0 +1,1 @@
+"""Who may do what: roles as data, one rule for checks and for queries."""

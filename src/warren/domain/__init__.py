@@ -1,0 +1,1 @@
+"""Pure decisions about Warren's own things: workspaces, builds, templates, agents."""

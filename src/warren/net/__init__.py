@@ -1,0 +1,1 @@
+"""Pure network protocols: DERP frames, STUN, DERP maps, coordination."""

@@ -1,0 +1,1 @@
+"""Runs Terraform for build jobs; knows nothing of HTTP or SQL."""

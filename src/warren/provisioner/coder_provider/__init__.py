@@ -1,0 +1,1 @@
+"""The coder/coder Terraform provider, served in process."""

@@ -1,0 +1,1 @@
+"""Remote calls: yamux, DRPC, generated messages and their conversion."""

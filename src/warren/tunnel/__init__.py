@@ -1,0 +1,1 @@
+"""The engine on asyncio: nodes, streams over the tunnel, coordination."""
