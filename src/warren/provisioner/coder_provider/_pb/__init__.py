@@ -1,0 +1,1 @@
+"""Generated messages of Terraform's plugin protocol; see `proto/generate.sh`."""
