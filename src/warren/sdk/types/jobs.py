@@ -117,4 +117,4 @@ class CreateProvisionerKey(Sparse):
     """Create a provisioner key."""
 
     name: str
-    tags: dict[str, str] = {}
+    tags: dict[str, str] | None = None

@@ -368,7 +368,7 @@ class DynamicParametersRequest(Sparse):
     """Evaluate a template's parameters for these inputs."""
 
     id: int = 0
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] | None = None
     owner_id: UUID = NIL_UUID
 
 

@@ -168,10 +168,10 @@ class CreateUser(Sparse):
     password: str = ""
     login_type: str = ""
     user_status: str | None = None
-    organization_ids: list[UUID] = []
+    organization_ids: list[UUID] | None = None
     organization_id: UUID = NIL_UUID
     service_account: bool = False
-    roles: list[str] = []
+    roles: list[str] | None = None
 
 
 class Login(Sparse):
@@ -218,7 +218,7 @@ class PasswordValidity(Wire):
 class UpdateRoles(Sparse):
     """Replace the roles of a user or member."""
 
-    roles: list[str] = []
+    roles: list[str] | None = None
 
 
 class LoginType(Wire):
@@ -311,9 +311,9 @@ class CreateToken(Sparse):
 
     lifetime: Nanoseconds = 0
     scope: str = ""
-    scopes: list[str] = []
+    scopes: list[str] | None = None
     token_name: str = ""
-    allow_list: list[AllowListEntry] = []
+    allow_list: list[AllowListEntry] | None = None
 
 
 class CreatedKey(Wire):
