@@ -33,9 +33,7 @@ class Violation:
 class WarrenError(Exception):
     """Base of all errors raised on purpose; `message` is for people, `detail` is the technical cause."""
 
-    def __init__(
-        self, message: str, *, detail: str = "", hint: str = "", violations: Sequence[Violation] = ()
-    ) -> None:
+    def __init__(self, message: str, *, detail: str = "", hint: str = "", violations: Sequence[Violation] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail

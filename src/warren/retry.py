@@ -29,7 +29,7 @@ async def forever(
     attempt: Callable[[], Awaitable[object]],
     *,
     on: tuple[type[BaseException], ...],
-    backoff: Backoff = Backoff(),  # noqa: B008  a frozen value
+    backoff: Backoff = Backoff(),
     healthy_after_seconds: float = 10.0,
 ) -> None:
     """Call `attempt` again and again until cancelled; only the errors in `on` are survived.
@@ -42,6 +42,8 @@ async def forever(
         try:
             await attempt()
         except on as error:
-            log.info("attempt.failed", what=getattr(attempt, "__name__", repr(attempt)), error=str(error) or repr(error))
+            log.info(
+                "attempt.failed", what=getattr(attempt, "__name__", repr(attempt)), error=str(error) or repr(error)
+            )
         failures = 1 if anyio.current_time() - started >= healthy_after_seconds else failures + 1
         await anyio.sleep(backoff.pause_seconds(failures))

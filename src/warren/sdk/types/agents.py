@@ -9,7 +9,7 @@ from uuid import UUID
 from warren.sdk.types.base import Nanoseconds, Seconds, Sparse, Wire
 
 
-class AgentScript(Sparse):
+class AgentScript(Sparse, frozen=True):
     """A script that an agent runs."""
 
     id: UUID
@@ -26,7 +26,7 @@ class AgentScript(Sparse):
     status: str | None = None
 
 
-class Healthcheck(Wire):
+class Healthcheck(Wire, frozen=True):
     """How an app's health is probed."""
 
     url: str
@@ -34,7 +34,7 @@ class Healthcheck(Wire):
     threshold: int
 
 
-class AppStatus(Wire):
+class AppStatus(Wire, frozen=True):
     """What an app says it is doing."""
 
     id: UUID
@@ -49,7 +49,7 @@ class AppStatus(Wire):
     needs_user_attention: bool
 
 
-class WorkspaceApp(Sparse):
+class WorkspaceApp(Sparse, frozen=True):
     """A port or command that an agent offers."""
 
     id: UUID
@@ -71,21 +71,21 @@ class WorkspaceApp(Sparse):
     tooltip: str = ""
 
 
-class AgentHealth(Sparse):
+class AgentHealth(Sparse, frozen=True):
     """Whether an agent does what it should."""
 
     healthy: bool
     reason: str = ""
 
 
-class AgentLatency(Wire):
+class AgentLatency(Wire, frozen=True):
     """How far a relay region is from an agent."""
 
     preferred: bool
     latency_ms: float
 
 
-class LogSource(Wire):
+class LogSource(Wire, frozen=True):
     """Where lines of an agent's log come from."""
 
     workspace_agent_id: UUID
@@ -95,7 +95,7 @@ class LogSource(Wire):
     icon: str
 
 
-class WorkspaceAgent(Sparse):
+class WorkspaceAgent(Sparse, frozen=True):
     """The process in a workspace."""
 
     id: UUID
@@ -133,7 +133,7 @@ class WorkspaceAgent(Sparse):
     latency: dict[str, AgentLatency] = {}
 
 
-class AgentLog(Wire):
+class AgentLog(Wire, frozen=True):
     """One line of an agent's log."""
 
     id: int
@@ -143,7 +143,7 @@ class AgentLog(Wire):
     source_id: UUID
 
 
-class MetadataResult(Wire):
+class MetadataResult(Wire, frozen=True):
     """The newest value of a metadata item."""
 
     collected_at: datetime
@@ -152,7 +152,7 @@ class MetadataResult(Wire):
     error: str
 
 
-class MetadataDescription(Wire):
+class MetadataDescription(Wire, frozen=True):
     """How a metadata item is collected."""
 
     display_name: str
@@ -162,14 +162,14 @@ class MetadataDescription(Wire):
     timeout: Seconds
 
 
-class AgentMetadata(Wire):
+class AgentMetadata(Wire, frozen=True):
     """A metadata item of an agent."""
 
     result: MetadataResult
     description: MetadataDescription
 
 
-class ListeningPort(Wire):
+class ListeningPort(Wire, frozen=True):
     """A port on which something listens in a workspace."""
 
     process_name: str
@@ -177,7 +177,7 @@ class ListeningPort(Wire):
     port: int
 
 
-class ListeningPorts(Wire):
+class ListeningPorts(Wire, frozen=True):
     """The ports on which something listens in a workspace."""
 
     ports: list[ListeningPort]
@@ -187,7 +187,7 @@ class ListeningPorts(Wire):
 DERPMapJSON = dict[str, Any]
 
 
-class AgentConnectionInfo(Sparse):
+class AgentConnectionInfo(Sparse, frozen=True):
     """What a client needs to reach an agent."""
 
     derp_map: DERPMapJSON | None
@@ -196,7 +196,7 @@ class AgentConnectionInfo(Sparse):
     hostname_suffix: str = ""
 
 
-class SSHConfig(Wire):
+class SSHConfig(Wire, frozen=True):
     """What `config-ssh` writes."""
 
     hostname_prefix: str

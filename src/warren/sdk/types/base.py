@@ -40,14 +40,14 @@ def present_time(value: datetime | None) -> datetime | None:
     return None if value is None or value == ZERO_TIME else value
 
 
-class Validation(Wire):
+class Validation(Wire, frozen=True):
     """One field of a request that was refused, and why."""
 
     field: str
     detail: str
 
 
-class Response(Sparse):
+class Response(Sparse, frozen=True):
     """The body of an error, and of an answer that says nothing else."""
 
     message: str

@@ -9,7 +9,7 @@ from uuid import UUID
 from warren.sdk.types.base import Sparse, Wire
 
 
-class Feature(Sparse):
+class Feature(Sparse, frozen=True):
     """Whether a feature is there; in Warren all that are built are."""
 
     entitlement: str
@@ -18,7 +18,7 @@ class Feature(Sparse):
     actual: int | None = None
 
 
-class Entitlements(Wire):
+class Entitlements(Wire, frozen=True):
     """Which features clients may show."""
 
     features: dict[str, Feature]
@@ -30,7 +30,7 @@ class Entitlements(Wire):
     refreshed_at: datetime
 
 
-class Region(Wire):
+class Region(Wire, frozen=True):
     """A place from which workspaces can be reached."""
 
     id: UUID
@@ -42,13 +42,13 @@ class Region(Wire):
     wildcard_hostname: str
 
 
-class Regions(Wire):
+class Regions(Wire, frozen=True):
     """The places from which workspaces can be reached, the primary first."""
 
     regions: list[Region]
 
 
-class Banner(Sparse):
+class Banner(Sparse, frozen=True):
     """A line of text that the operator shows to everyone."""
 
     enabled: bool
@@ -56,7 +56,7 @@ class Banner(Sparse):
     background_color: str = ""
 
 
-class Appearance(Sparse):
+class Appearance(Sparse, frozen=True):
     """How the operator dressed the deployment."""
 
     application_name: str
@@ -67,14 +67,14 @@ class Appearance(Sparse):
     support_links: list[dict[str, str]] = []
 
 
-class LatencyPercentiles(Wire):
+class LatencyPercentiles(Wire, frozen=True):
     """Connection latency in milliseconds."""
 
     P50: float
     P95: float
 
 
-class WorkspaceCounts(Wire):
+class WorkspaceCounts(Wire, frozen=True):
     """Workspaces by state, and their traffic."""
 
     pending: int
@@ -87,7 +87,7 @@ class WorkspaceCounts(Wire):
     tx_bytes: int
 
 
-class SessionCounts(Wire):
+class SessionCounts(Wire, frozen=True):
     """Sessions by the program that holds them."""
 
     vscode: int
@@ -96,7 +96,7 @@ class SessionCounts(Wire):
     reconnecting_pty: int
 
 
-class DeploymentStats(Wire):
+class DeploymentStats(Wire, frozen=True):
     """What the deployment is doing."""
 
     aggregated_from: datetime
@@ -106,7 +106,7 @@ class DeploymentStats(Wire):
     session_count: SessionCounts
 
 
-class OptionGroup(Sparse):
+class OptionGroup(Sparse, frozen=True):
     """Where a setting belongs."""
 
     name: str = ""
@@ -115,7 +115,7 @@ class OptionGroup(Sparse):
     parent: OptionGroup | None = None
 
 
-class Option(Sparse):
+class Option(Sparse, frozen=True):
     """A setting: its names, default and value."""
 
     name: str = ""
@@ -133,7 +133,7 @@ class Option(Sparse):
     value_source: str = ""
 
 
-class DeploymentConfig(Sparse):
+class DeploymentConfig(Sparse, frozen=True):
     """The settings in force; secrets are blank."""
 
     # Nested by area, as many shapes as there are settings.
@@ -141,7 +141,7 @@ class DeploymentConfig(Sparse):
     options: list[Option] = []
 
 
-class FileUploaded(Wire):
+class FileUploaded(Wire, frozen=True):
     """The id of an uploaded file, under the name that clients expect."""
 
     hash: UUID

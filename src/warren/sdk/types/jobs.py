@@ -8,7 +8,7 @@ from uuid import UUID
 from warren.sdk.types.base import Sparse, Wire
 
 
-class JobInput(Sparse):
+class JobInput(Sparse, frozen=True):
     """What a job is for."""
 
     template_version_id: UUID | None = None
@@ -16,7 +16,7 @@ class JobInput(Sparse):
     error: str = ""
 
 
-class JobMetadata(Sparse):
+class JobMetadata(Sparse, frozen=True):
     """Names of what a job is for."""
 
     template_version_name: str
@@ -29,7 +29,7 @@ class JobMetadata(Sparse):
     workspace_build_transition: str = ""
 
 
-class ProvisionerJob(Sparse):
+class ProvisionerJob(Sparse, frozen=True):
     """A piece of long work."""
 
     id: UUID
@@ -55,7 +55,7 @@ class ProvisionerJob(Sparse):
     available_workers: list[UUID] = []
 
 
-class ProvisionerJobLog(Wire):
+class ProvisionerJobLog(Wire, frozen=True):
     """One line of a job's log."""
 
     id: int
@@ -66,7 +66,7 @@ class ProvisionerJobLog(Wire):
     output: str
 
 
-class MatchedProvisioners(Wire):
+class MatchedProvisioners(Wire, frozen=True):
     """How many daemons can take a job."""
 
     count: int
@@ -74,7 +74,7 @@ class MatchedProvisioners(Wire):
     most_recently_seen: datetime | None
 
 
-class DaemonJob(Wire):
+class DaemonJob(Wire, frozen=True):
     """The job a daemon has or had."""
 
     id: UUID
@@ -84,7 +84,7 @@ class DaemonJob(Wire):
     template_display_name: str
 
 
-class ProvisionerDaemon(Wire):
+class ProvisionerDaemon(Wire, frozen=True):
     """A process that takes jobs."""
 
     id: UUID
@@ -103,7 +103,7 @@ class ProvisionerDaemon(Wire):
     previous_job: DaemonJob | None
 
 
-class ProvisionerKey(Wire):
+class ProvisionerKey(Wire, frozen=True):
     """A key that external daemons sign in with."""
 
     id: UUID
@@ -113,7 +113,7 @@ class ProvisionerKey(Wire):
     tags: dict[str, str]
 
 
-class CreateProvisionerKey(Sparse):
+class CreateProvisionerKey(Sparse, frozen=True):
     """Create a provisioner key."""
 
     name: str

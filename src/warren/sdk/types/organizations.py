@@ -9,7 +9,7 @@ from warren.sdk.types.base import Sparse, Wire
 from warren.sdk.types.users import SlimRole
 
 
-class MinimalOrganization(Wire):
+class MinimalOrganization(Wire, frozen=True):
     """An organization as others see it in passing."""
 
     id: UUID
@@ -18,7 +18,7 @@ class MinimalOrganization(Wire):
     icon: str
 
 
-class Organization(Wire):
+class Organization(Wire, frozen=True):
     """An organization."""
 
     id: UUID
@@ -32,7 +32,7 @@ class Organization(Wire):
     default_org_member_roles: list[str]
 
 
-class OrganizationMember(Wire):
+class OrganizationMember(Wire, frozen=True):
     """A membership."""
 
     user_id: UUID
@@ -42,7 +42,7 @@ class OrganizationMember(Wire):
     roles: list[SlimRole]
 
 
-class OrganizationMemberWithUser(Sparse):
+class OrganizationMemberWithUser(Sparse, frozen=True):
     """A membership with the user."""
 
     user_id: UUID
@@ -64,14 +64,14 @@ class OrganizationMemberWithUser(Sparse):
     is_service_account: bool = False
 
 
-class MemberList(Wire):
+class MemberList(Wire, frozen=True):
     """A page of members; `count` is of all that match."""
 
     members: list[OrganizationMemberWithUser]
     count: int
 
 
-class Permission(Wire):
+class Permission(Wire, frozen=True):
     """One line of a role."""
 
     negate: bool
@@ -79,7 +79,7 @@ class Permission(Wire):
     action: str
 
 
-class AssignableRole(Sparse):
+class AssignableRole(Sparse, frozen=True):
     """A role, and whether the caller may grant it."""
 
     name: str
@@ -93,7 +93,7 @@ class AssignableRole(Sparse):
     organization_id: str = ""
 
 
-class AuthorizationObject(Sparse):
+class AuthorizationObject(Sparse, frozen=True):
     """What a check is about."""
 
     resource_type: str = ""
@@ -103,14 +103,14 @@ class AuthorizationObject(Sparse):
     any_org: bool = False
 
 
-class AuthorizationCheck(Sparse):
+class AuthorizationCheck(Sparse, frozen=True):
     """One question of an `authcheck`."""
 
     object: AuthorizationObject
     action: str = ""
 
 
-class AuthorizationRequest(Sparse):
+class AuthorizationRequest(Sparse, frozen=True):
     """Questions by key; each is answered with a boolean under the same key."""
 
     checks: dict[str, AuthorizationCheck]

@@ -10,27 +10,27 @@ from warren.sdk.types.jobs import MatchedProvisioners, ProvisionerJob
 from warren.sdk.types.users import MinimalUser
 
 
-class TransitionStats(Wire):
+class TransitionStats(Wire, frozen=True):
     """How long builds of one transition take, in milliseconds."""
 
     P50: int | None
     P95: int | None
 
 
-class AutostopRequirement(Wire):
+class AutostopRequirement(Wire, frozen=True):
     """Days on which a workspace must stop."""
 
     days_of_week: list[str] = []
     weeks: int = 1
 
 
-class AutostartRequirement(Wire):
+class AutostartRequirement(Wire, frozen=True):
     """Days on which a workspace may start by itself."""
 
     days_of_week: list[str] = []
 
 
-class Template(Wire):
+class Template(Wire, frozen=True):
     """What workspaces are made from."""
 
     id: UUID
@@ -71,7 +71,7 @@ class Template(Wire):
     disable_module_cache: bool
 
 
-class CreateTemplate(Sparse):
+class CreateTemplate(Sparse, frozen=True):
     """Make a template from a version that has none yet."""
 
     name: str = ""
@@ -97,7 +97,7 @@ class CreateTemplate(Sparse):
     cors_behavior: str | None = None
 
 
-class UpdateTemplate(Sparse):
+class UpdateTemplate(Sparse, frozen=True):
     """Change a template; an absent key keeps its value."""
 
     name: str | None = None
@@ -126,7 +126,7 @@ class UpdateTemplate(Sparse):
     disable_module_cache: bool | None = None
 
 
-class TemplateExample(Wire):
+class TemplateExample(Wire, frozen=True):
     """A starter template that comes with the server."""
 
     id: str
@@ -138,7 +138,7 @@ class TemplateExample(Wire):
     markdown: str
 
 
-class TemplateVersion(Sparse):
+class TemplateVersion(Sparse, frozen=True):
     """One push of a template."""
 
     id: UUID
@@ -157,14 +157,14 @@ class TemplateVersion(Sparse):
     matched_provisioners: MatchedProvisioners | None = None
 
 
-class VariableValue(Wire):
+class VariableValue(Wire, frozen=True):
     """A value for a Terraform variable."""
 
     name: str
     value: str
 
 
-class CreateTemplateVersion(Sparse):
+class CreateTemplateVersion(Sparse, frozen=True):
     """Import a template version from an uploaded file or a starter template."""
 
     name: str = ""
@@ -178,33 +178,33 @@ class CreateTemplateVersion(Sparse):
     user_variable_values: list[VariableValue] | None = None
 
 
-class UpdateTemplateVersion(Sparse):
+class UpdateTemplateVersion(Sparse, frozen=True):
     """Rename a version, or change its message."""
 
     name: str = ""
     message: str | None = None
 
 
-class UpdateActiveVersion(Sparse):
+class UpdateActiveVersion(Sparse, frozen=True):
     """Promote a version."""
 
     id: UUID
 
 
-class ArchiveVersions(Sparse):
+class ArchiveVersions(Sparse, frozen=True):
     """Archive unused versions; only failed ones unless `all`."""
 
     all: bool = False
 
 
-class ArchivedVersions(Wire):
+class ArchivedVersions(Wire, frozen=True):
     """The versions that were archived."""
 
     template_id: UUID
     archived_ids: list[UUID]
 
 
-class ParameterOption(Wire):
+class ParameterOption(Wire, frozen=True):
     """One choice of a parameter."""
 
     name: str
@@ -213,7 +213,7 @@ class ParameterOption(Wire):
     icon: str
 
 
-class TemplateVersionParameter(Sparse):
+class TemplateVersionParameter(Sparse, frozen=True):
     """A question that a template asks."""
 
     name: str
@@ -235,7 +235,7 @@ class TemplateVersionParameter(Sparse):
     validation_monotonic: str = ""
 
 
-class TemplateVersionVariable(Wire):
+class TemplateVersionVariable(Wire, frozen=True):
     """A Terraform variable; the value of a sensitive one is never shown."""
 
     name: str
@@ -247,7 +247,7 @@ class TemplateVersionVariable(Wire):
     sensitive: bool
 
 
-class TemplateVersionExternalAuth(Sparse):
+class TemplateVersionExternalAuth(Sparse, frozen=True):
     """A third party that a template needs the user to be signed in to."""
 
     id: str
@@ -259,14 +259,14 @@ class TemplateVersionExternalAuth(Sparse):
     optional: bool = False
 
 
-class PresetParameter(Wire):
+class PresetParameter(Wire, frozen=True):
     """A value of a preset."""
 
     Name: str
     Value: str
 
 
-class Preset(Wire):
+class Preset(Wire, frozen=True):
     """A named set of parameter values."""
 
     ID: UUID
@@ -278,14 +278,14 @@ class Preset(Wire):
     Icon: str
 
 
-class BuildParameter(Wire):
+class BuildParameter(Wire, frozen=True):
     """A parameter and its value."""
 
     name: str
     value: str
 
 
-class CreateDryRun(Sparse):
+class CreateDryRun(Sparse, frozen=True):
     """Plan a template version without building anything."""
 
     workspace_name: str = ""
@@ -293,13 +293,13 @@ class CreateDryRun(Sparse):
     user_variable_values: list[VariableValue] | None = None
 
 
-class DiagnosticExtra(Wire):
+class DiagnosticExtra(Wire, frozen=True):
     """The machine-readable part of a diagnostic."""
 
     code: str
 
 
-class Diagnostic(Wire):
+class Diagnostic(Wire, frozen=True):
     """What is wrong with a set of parameter values."""
 
     severity: str
@@ -308,14 +308,14 @@ class Diagnostic(Wire):
     extra: DiagnosticExtra
 
 
-class HCLString(Wire):
+class HCLString(Wire, frozen=True):
     """A value that may be unknown."""
 
     value: str
     valid: bool
 
 
-class PreviewOption(Wire):
+class PreviewOption(Wire, frozen=True):
     """One choice of an evaluated parameter."""
 
     name: str
@@ -324,7 +324,7 @@ class PreviewOption(Wire):
     icon: str
 
 
-class PreviewValidation(Wire):
+class PreviewValidation(Wire, frozen=True):
     """One rule of an evaluated parameter."""
 
     validation_error: str
@@ -334,7 +334,7 @@ class PreviewValidation(Wire):
     validation_monotonic: str | None
 
 
-class PreviewStyling(Sparse):
+class PreviewStyling(Sparse, frozen=True):
     """How a form shows a parameter."""
 
     placeholder: str | None = None
@@ -343,7 +343,7 @@ class PreviewStyling(Sparse):
     mask_input: bool | None = None
 
 
-class PreviewParameter(Wire):
+class PreviewParameter(Wire, frozen=True):
     """A parameter as it stands for the given inputs."""
 
     name: str
@@ -364,7 +364,7 @@ class PreviewParameter(Wire):
     diagnostics: list[Diagnostic]
 
 
-class DynamicParametersRequest(Sparse):
+class DynamicParametersRequest(Sparse, frozen=True):
     """Evaluate a template's parameters for these inputs."""
 
     id: int = 0
@@ -372,7 +372,7 @@ class DynamicParametersRequest(Sparse):
     owner_id: UUID = NIL_UUID
 
 
-class DynamicParametersResponse(Wire):
+class DynamicParametersResponse(Wire, frozen=True):
     """The parameters as they stand for the inputs of the request with this id."""
 
     id: int

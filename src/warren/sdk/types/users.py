@@ -8,7 +8,7 @@ from uuid import UUID
 from warren.sdk.types.base import NIL_UUID, Nanoseconds, Sparse, Wire
 
 
-class BuildInfo(Sparse):
+class BuildInfo(Sparse, frozen=True):
     """What server this is and which protocol versions it speaks."""
 
     external_url: str
@@ -23,7 +23,7 @@ class BuildInfo(Sparse):
     webpush_public_key: str = ""
 
 
-class UpdateCheck(Wire):
+class UpdateCheck(Wire, frozen=True):
     """Whether a newer version is known; Warren asks nobody, so it is always current."""
 
     current: bool
@@ -31,20 +31,20 @@ class UpdateCheck(Wire):
     url: str
 
 
-class MethodEnabled(Wire):
+class MethodEnabled(Wire, frozen=True):
     """Whether a way to sign in is offered."""
 
     enabled: bool
 
 
-class GitHubMethod(Wire):
+class GitHubMethod(Wire, frozen=True):
     """Whether sign-in with GitHub is offered, and by whose application."""
 
     enabled: bool
     default_provider_configured: bool
 
 
-class OIDCMethod(Wire):
+class OIDCMethod(Wire, frozen=True):
     """Whether sign-in by OpenID Connect is offered, and how its button looks."""
 
     enabled: bool
@@ -52,7 +52,7 @@ class OIDCMethod(Wire):
     iconUrl: str  # noqa: N815  a wire name
 
 
-class AuthMethods(Sparse):
+class AuthMethods(Sparse, frozen=True):
     """The ways to sign in."""
 
     password: MethodEnabled
@@ -61,7 +61,7 @@ class AuthMethods(Sparse):
     terms_of_service_url: str = ""
 
 
-class SlimRole(Sparse):
+class SlimRole(Sparse, frozen=True):
     """A role by name."""
 
     name: str
@@ -69,7 +69,7 @@ class SlimRole(Sparse):
     organization_id: str = ""
 
 
-class MinimalUser(Sparse):
+class MinimalUser(Sparse, frozen=True):
     """A user as others see it in passing."""
 
     id: UUID
@@ -78,7 +78,7 @@ class MinimalUser(Sparse):
     avatar_url: str = ""
 
 
-class ReducedUser(Sparse):
+class ReducedUser(Sparse, frozen=True):
     """A user without organizations and roles."""
 
     id: UUID
@@ -95,7 +95,7 @@ class ReducedUser(Sparse):
     theme_preference: str = ""
 
 
-class User(Sparse):
+class User(Sparse, frozen=True):
     """A user."""
 
     id: UUID
@@ -115,21 +115,21 @@ class User(Sparse):
     theme_preference: str = ""
 
 
-class UserList(Wire):
+class UserList(Wire, frozen=True):
     """A page of users; `count` is of all that match."""
 
     users: list[User]
     count: int
 
 
-class UserRoles(Wire):
+class UserRoles(Wire, frozen=True):
     """The roles of a user, site-wide and by organization."""
 
     roles: list[str]
     organization_roles: dict[UUID, list[str]]
 
 
-class TrialInfo(Sparse):
+class TrialInfo(Sparse, frozen=True):
     """Sent by clients when they create the first user; Warren has no trial."""
 
     first_name: str = ""
@@ -141,7 +141,7 @@ class TrialInfo(Sparse):
     developers: str = ""
 
 
-class CreateFirstUser(Sparse):
+class CreateFirstUser(Sparse, frozen=True):
     """Create the first user, who becomes owner."""
 
     email: str
@@ -152,14 +152,14 @@ class CreateFirstUser(Sparse):
     trial_info: TrialInfo | None = None
 
 
-class CreatedFirstUser(Wire):
+class CreatedFirstUser(Wire, frozen=True):
     """The first user and its organization."""
 
     user_id: UUID
     organization_id: UUID
 
 
-class CreateUser(Sparse):
+class CreateUser(Sparse, frozen=True):
     """Create a user in one or more organizations."""
 
     username: str = ""
@@ -174,20 +174,20 @@ class CreateUser(Sparse):
     roles: list[str] | None = None
 
 
-class Login(Sparse):
+class Login(Sparse, frozen=True):
     """Sign in with a password."""
 
     email: str
     password: str
 
 
-class LoggedIn(Wire):
+class LoggedIn(Wire, frozen=True):
     """The token of a new session."""
 
     session_token: str
 
 
-class UpdateProfile(Sparse):
+class UpdateProfile(Sparse, frozen=True):
     """Change what others see of a user."""
 
     username: str = ""
@@ -195,39 +195,39 @@ class UpdateProfile(Sparse):
     avatar_url: str | None = None
 
 
-class UpdatePassword(Sparse):
+class UpdatePassword(Sparse, frozen=True):
     """Change a password; the old one is needed for one's own."""
 
     password: str
     old_password: str = ""
 
 
-class ValidatePassword(Sparse):
+class ValidatePassword(Sparse, frozen=True):
     """Ask whether a password is strong enough."""
 
     password: str
 
 
-class PasswordValidity(Wire):
+class PasswordValidity(Wire, frozen=True):
     """Whether a password is strong enough, and why not."""
 
     valid: bool
     details: str
 
 
-class UpdateRoles(Sparse):
+class UpdateRoles(Sparse, frozen=True):
     """Replace the roles of a user or member."""
 
     roles: list[str] | None = None
 
 
-class LoginType(Wire):
+class LoginType(Wire, frozen=True):
     """How a user signs in."""
 
     login_type: str
 
 
-class UserAppearance(Sparse):
+class UserAppearance(Sparse, frozen=True):
     """How the dashboard looks to a user."""
 
     theme_preference: str
@@ -237,7 +237,7 @@ class UserAppearance(Sparse):
     theme_dark: str = ""
 
 
-class QuietHours(Wire):
+class QuietHours(Wire, frozen=True):
     """When a user's workspaces may be stopped for maintenance."""
 
     raw_schedule: str
@@ -248,14 +248,14 @@ class QuietHours(Wire):
     next: datetime
 
 
-class UserParameter(Wire):
+class UserParameter(Wire, frozen=True):
     """A value to prefill a parameter with."""
 
     name: str
     value: str
 
 
-class GitSSHKey(Wire):
+class GitSSHKey(Wire, frozen=True):
     """A user's key for git over SSH."""
 
     user_id: UUID
@@ -264,14 +264,14 @@ class GitSSHKey(Wire):
     public_key: str
 
 
-class AllowListEntry(Wire):
+class AllowListEntry(Wire, frozen=True):
     """What a token may touch: a type and an id, or `*`."""
 
     type: str
     id: str
 
 
-class APIKey(Wire):
+class APIKey(Wire, frozen=True):
     """A session or token, without its secret."""
 
     id: str
@@ -288,7 +288,7 @@ class APIKey(Wire):
     allow_list: list[AllowListEntry]
 
 
-class APIKeyWithOwner(Wire):
+class APIKeyWithOwner(Wire, frozen=True):
     """A token, and whose it is."""
 
     id: str
@@ -306,7 +306,7 @@ class APIKeyWithOwner(Wire):
     username: str
 
 
-class CreateToken(Sparse):
+class CreateToken(Sparse, frozen=True):
     """Create a token; a lifetime of 0 means the default."""
 
     lifetime: Nanoseconds = 0
@@ -316,13 +316,13 @@ class CreateToken(Sparse):
     allow_list: list[AllowListEntry] | None = None
 
 
-class CreatedKey(Wire):
+class CreatedKey(Wire, frozen=True):
     """A new key, shown once."""
 
     key: str
 
 
-class TokenConfig(Wire):
+class TokenConfig(Wire, frozen=True):
     """How long a token may live."""
 
     max_token_lifetime: Nanoseconds

@@ -11,7 +11,7 @@ from warren.sdk.types.jobs import MatchedProvisioners, ProvisionerJob
 from warren.sdk.types.templates import BuildParameter
 
 
-class ResourceMetadata(Wire):
+class ResourceMetadata(Wire, frozen=True):
     """A key and value that a template shows with a resource."""
 
     key: str
@@ -19,7 +19,7 @@ class ResourceMetadata(Wire):
     sensitive: bool
 
 
-class WorkspaceResource(Sparse):
+class WorkspaceResource(Sparse, frozen=True):
     """Something that a build made."""
 
     id: UUID
@@ -35,7 +35,7 @@ class WorkspaceResource(Sparse):
     metadata: list[ResourceMetadata] = []
 
 
-class WorkspaceBuild(Sparse):
+class WorkspaceBuild(Sparse, frozen=True):
     """One run of a template version for a workspace."""
 
     id: UUID
@@ -65,14 +65,14 @@ class WorkspaceBuild(Sparse):
     has_external_agent: bool | None = None
 
 
-class WorkspaceHealth(Wire):
+class WorkspaceHealth(Wire, frozen=True):
     """Whether all agents of a workspace do what they should."""
 
     healthy: bool
     failing_agents: list[UUID]
 
 
-class SharedWith(Sparse):
+class SharedWith(Sparse, frozen=True):
     """A user or group that a workspace is shared with."""
 
     id: UUID
@@ -82,7 +82,7 @@ class SharedWith(Sparse):
     avatar_url: str = ""
 
 
-class Workspace(Sparse):
+class Workspace(Sparse, frozen=True):
     """A developer's machine."""
 
     id: UUID
@@ -119,14 +119,14 @@ class Workspace(Sparse):
     shared_with: list[SharedWith] = []
 
 
-class WorkspaceList(Wire):
+class WorkspaceList(Wire, frozen=True):
     """A page of workspaces; `count` is of all that match."""
 
     workspaces: list[Workspace]
     count: int
 
 
-class CreateWorkspace(Sparse):
+class CreateWorkspace(Sparse, frozen=True):
     """Create a workspace from a template, or from one of its versions."""
 
     name: str = ""
@@ -139,7 +139,7 @@ class CreateWorkspace(Sparse):
     template_version_preset_id: UUID = NIL_UUID
 
 
-class FollowUpBuild(Sparse):
+class FollowUpBuild(Sparse, frozen=True):
     """A build to queue when this one succeeded."""
 
     transition: str
@@ -148,7 +148,7 @@ class FollowUpBuild(Sparse):
     template_version_preset_id: UUID = NIL_UUID
 
 
-class CreateWorkspaceBuild(Sparse):
+class CreateWorkspaceBuild(Sparse, frozen=True):
     """Start, stop or delete a workspace. `state` is base64."""
 
     transition: str = ""
@@ -163,62 +163,62 @@ class CreateWorkspaceBuild(Sparse):
     on_success: FollowUpBuild | None = None
 
 
-class UpdateWorkspace(Sparse):
+class UpdateWorkspace(Sparse, frozen=True):
     """Rename a workspace."""
 
     name: str = ""
 
 
-class UpdateAutostart(Sparse):
+class UpdateAutostart(Sparse, frozen=True):
     """Set or clear the schedule by which a workspace starts."""
 
     schedule: str | None = None
 
 
-class UpdateTTL(Sparse):
+class UpdateTTL(Sparse, frozen=True):
     """Set or clear how long a workspace runs."""
 
     ttl_ms: Milliseconds | None = None
 
 
-class ExtendWorkspace(Sparse):
+class ExtendWorkspace(Sparse, frozen=True):
     """Move the moment at which a workspace stops."""
 
     deadline: datetime
 
 
-class UpdateDormancy(Sparse):
+class UpdateDormancy(Sparse, frozen=True):
     """Put a workspace to sleep or wake it."""
 
     dormant: bool
 
 
-class UpdateAutomaticUpdates(Sparse):
+class UpdateAutomaticUpdates(Sparse, frozen=True):
     """Choose whether a start takes the newest template version."""
 
     automatic_updates: str
 
 
-class WorkspaceUsage(Sparse):
+class WorkspaceUsage(Sparse, frozen=True):
     """Say that a workspace is in use, and by which app."""
 
     agent_id: UUID = NIL_UUID
     app_name: str = ""
 
 
-class UpdateBuildState(Sparse):
+class UpdateBuildState(Sparse, frozen=True):
     """Replace the Terraform state of a build; `state` is base64."""
 
     state: bytes
 
 
-class ResolveAutostart(Wire):
+class ResolveAutostart(Wire, frozen=True):
     """Whether an automatic start would need answers from the user."""
 
     parameter_mismatch: bool
 
 
-class ProvisionerTiming(Wire):
+class ProvisionerTiming(Wire, frozen=True):
     """How long one step of a build took."""
 
     job_id: UUID
@@ -230,7 +230,7 @@ class ProvisionerTiming(Wire):
     resource: str
 
 
-class ScriptTiming(Wire):
+class ScriptTiming(Wire, frozen=True):
     """How long a script of an agent took."""
 
     started_at: datetime
@@ -243,7 +243,7 @@ class ScriptTiming(Wire):
     workspace_agent_name: str
 
 
-class ConnectionTiming(Wire):
+class ConnectionTiming(Wire, frozen=True):
     """How long an agent took to connect."""
 
     started_at: datetime
@@ -253,7 +253,7 @@ class ConnectionTiming(Wire):
     workspace_agent_name: str
 
 
-class BuildTimings(Wire):
+class BuildTimings(Wire, frozen=True):
     """Where the time of a build went."""
 
     provisioner_timings: list[ProvisionerTiming]
