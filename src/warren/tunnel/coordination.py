@@ -49,6 +49,7 @@ class Coordination:
         self.published: NodeInfo | None = None
         self._destinations: list[UUID] = []
         self._changed = anyio.Event()
+        self._rearmed = anyio.Event()
         self._programmed: dict[UUID, anyio.Event] = {}
 
     @classmethod
@@ -149,6 +150,9 @@ class Coordination:
         return ready
 
     def _act(self, commands: Sequence[Command]) -> None:
+        """Do what the book decided; its timers may have changed with it."""
+        self._rearmed.set()
+        self._rearmed = anyio.Event()
         for command in commands:
             match command:
                 case SetPeer(peer_id, node, keepalive):
@@ -214,8 +218,13 @@ class Coordination:
 
     async def _keep_timers(self) -> None:
         while True:
-            await anyio.sleep(0.25)
-            self._act(self.book.timeout(anyio.current_time()))
+            due_now = self.book.timeout(anyio.current_time())
+            if due_now:
+                self._act(due_now)
+            rearmed, due = self._rearmed, self.book.next_timeout()
+            pause = None if due is None else max(0.0, due - anyio.current_time())
+            with anyio.move_on_after(pause):
+                await rearmed.wait()
 
     def _programmed_event(self, peer_id: UUID) -> anyio.Event:
         return self._programmed.setdefault(peer_id, anyio.Event())
