@@ -1,0 +1,143 @@
+//! Inner packets: read and write the few header fields that the engine itself looks at.
+
+use std::net::Ipv6Addr;
+
+/// Length of an IPv6 header without extensions, which nobody sends inside the tunnel.
+pub const IPV6_HEADER: usize = 40;
+/// Length of a UDP header.
+pub const UDP_HEADER: usize = 8;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;
+pub const TSMP: u8 = 99;
+
+const ECHO_REQUEST: u8 = 128;
+const ECHO_REPLY: u8 = 129;
+const HOP_LIMIT: u8 = 64;
+
+/// The two ends of a flow, seen from this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ends {
+    pub local: (Ipv6Addr, u16),
+    pub remote: (Ipv6Addr, u16),
+}
+
+/// An inner packet that passed the length checks.
+#[derive(Debug, Clone, Copy)]
+pub struct Inner<'a> {
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub protocol: u8,
+    pub payload: &'a [u8],
+}
+
+impl<'a> Inner<'a> {
+    /// Read an IPv6 packet; `None` when it is something else or truncated.
+    pub fn parse(packet: &'a [u8]) -> Option<Self> {
+        if packet.len() < IPV6_HEADER || packet[0] >> 4 != 6 {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+        Some(Self {
+            source: address(&packet[8..24])?,
+            destination: address(&packet[24..40])?,
+            protocol: packet[6],
+            payload: packet.get(IPV6_HEADER..IPV6_HEADER + length)?,
+        })
+    }
+
+    /// The ends of a TCP or UDP packet, with ourselves as its destination.
+    pub fn ends(&self) -> Option<Ends> {
+        let header = self.payload.get(..4)?;
+        Some(Ends {
+            local: (self.destination, u16::from_be_bytes([header[2], header[3]])),
+            remote: (self.source, u16::from_be_bytes([header[0], header[1]])),
+        })
+    }
+
+    /// Whether this is a TCP segment that opens a connection.
+    pub fn opens(&self) -> bool {
+        const FIN_SYN_RST_ACK: u8 = 0x17;
+        self.protocol == TCP && self.payload.len() >= 20 && self.payload[13] & FIN_SYN_RST_ACK == 0x02
+    }
+
+    /// The payload of a UDP packet whose length field is right.
+    pub fn datagram(&self) -> Option<&'a [u8]> {
+        let length = usize::from(u16::from_be_bytes([*self.payload.get(4)?, *self.payload.get(5)?]));
+        self.payload.get(UDP_HEADER..length)
+    }
+
+    /// The answer to an ICMPv6 echo request.
+    pub fn echo_reply(&self) -> Option<Vec<u8>> {
+        if self.protocol != ICMPV6 || self.payload.len() < 8 || self.payload[0] != ECHO_REQUEST {
+            return None;
+        }
+        let mut out = vec![0; IPV6_HEADER + self.payload.len()];
+        write_ipv6(&mut out, self.destination, self.source, ICMPV6);
+        let body = &mut out[IPV6_HEADER..];
+        body.copy_from_slice(self.payload);
+        body[0] = ECHO_REPLY;
+        body[2..4].fill(0);
+        let sum = checksum(self.destination, self.source, ICMPV6, &out[IPV6_HEADER..]);
+        out[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+        Some(out)
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))
+}
+
+/// Write an IPv6 header into the first bytes of `packet`, for all the bytes behind it.
+pub fn write_ipv6(packet: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr, protocol: u8) {
+    let length = (packet.len() - IPV6_HEADER) as u16;
+    packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+    packet[4..6].copy_from_slice(&length.to_be_bytes());
+    packet[6] = protocol;
+    packet[7] = HOP_LIMIT;
+    packet[8..24].copy_from_slice(&source.octets());
+    packet[24..40].copy_from_slice(&destination.octets());
+}
+
+/// Write a UDP packet from our end of a flow to the other.
+pub fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
+    let length = UDP_HEADER + payload.len();
+    let mut out = vec![0; IPV6_HEADER + length];
+    write_ipv6(&mut out, ends.local.0, ends.remote.0, UDP);
+    let body = &mut out[IPV6_HEADER..];
+    body[..2].copy_from_slice(&ends.local.1.to_be_bytes());
+    body[2..4].copy_from_slice(&ends.remote.1.to_be_bytes());
+    body[4..6].copy_from_slice(&(length as u16).to_be_bytes());
+    body[UDP_HEADER..].copy_from_slice(payload);
+    let sum = match checksum(ends.local.0, ends.remote.0, UDP, body) {
+        0 => 0xffff, // RFC 8200 §8.1: zero would mean "no checksum", which IPv6 forbids
+        sum => sum,
+    };
+    out[IPV6_HEADER + 6..IPV6_HEADER + 8].copy_from_slice(&sum.to_be_bytes());
+    out
+}
+
+/// The Internet checksum of an upper-layer packet with its IPv6 pseudo-header (RFC 8200 §8.1).
+pub fn checksum(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, body: &[u8]) -> u16 {
+    let mut sum = words(&source.octets()) + words(&destination.octets()) + body.len() as u64 + u64::from(protocol);
+    sum += words(body);
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn words(bytes: &[u8]) -> u64 {
+    let mut pairs = bytes.chunks_exact(2);
+    let sum: u64 = pairs.by_ref().map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    sum + pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8)
+}
+
+/// Where a TCP segment begins in its connection, and how many bytes of data it has; `None` without data.
+pub fn tcp_data(packet: &[u8]) -> Option<(u32, u32)> {
+    let header = packet.get(IPV6_HEADER..IPV6_HEADER + 20)?;
+    let offset = IPV6_HEADER + usize::from(header[12] >> 4) * 4;
+    let length = packet.len().checked_sub(offset).filter(|length| *length > 0)?;
+    Some((u32::from_be_bytes([header[4], header[5], header[6], header[7]]), length as u32))
+}

@@ -1,0 +1,149 @@
+//! WireGuard sessions: one `Session` per peer, around boringtun.
+//!
+//! boringtun reads the clock itself, so `now` is not an argument here; everything else about a session goes through
+//! this module, so that no other part of the engine depends on it.
+
+pub mod tsmp;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use boringtun::noise::{Tunn, TunnResult};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+/// A sealed packet is this much longer than the inner packet.
+pub const OVERHEAD: usize = 32;
+
+/// No message that a session writes by itself (handshakes, cookies, keepalives) is longer than this.
+pub const MAX_CONTROL: usize = 148;
+
+/// Seconds between persistent keepalives, where a peer asks for them.
+const KEEPALIVE_SECONDS: u16 = 25;
+
+/// What a datagram turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// An inner packet of this length was written to the buffer.
+    Packet(usize),
+    /// A message of this length was written to the buffer and must be sent back to the peer.
+    Reply(usize),
+    /// It was valid, and there is nothing to do (a keepalive).
+    Nothing,
+    /// It was not for this session, replayed, or forged.
+    Rejected,
+}
+
+/// What the first bytes of a WireGuard message say about whom it is for.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Addressee {
+    /// A handshake initiation: only the static key inside tells who sent it.
+    Unknown,
+    /// The session with this index.
+    Session(u32),
+}
+
+/// Say which session a WireGuard message is for; `None` when it is no WireGuard message.
+pub fn addressee(datagram: &[u8]) -> Option<Addressee> {
+    let index = |at: usize| -> Option<Addressee> {
+        let bytes: [u8; 4] = datagram.get(at..at + 4)?.try_into().ok()?;
+        Some(Addressee::Session(u32::from_le_bytes(bytes) >> 8))
+    };
+    match (datagram.get(..4)?, datagram.len()) {
+        ([1, 0, 0, 0], 148) => Some(Addressee::Unknown),
+        ([2, 0, 0, 0], 92) => index(8),
+        ([3, 0, 0, 0], 64) => index(4),
+        ([4, 0, 0, 0], 32..) => index(4),
+        _ => None,
+    }
+}
+
+/// Read the static key of whoever sent a handshake initiation; `None` when it is not meant for us.
+pub fn initiator(private: &[u8; 32], public: &[u8; 32], datagram: &[u8]) -> Option<[u8; 32]> {
+    let Ok(boringtun::noise::Packet::HandshakeInit(message)) = Tunn::parse_incoming_packet(datagram) else {
+        return None;
+    };
+    let private = StaticSecret::from(*private);
+    let half = boringtun::noise::handshake::parse_handshake_anon(&private, &PublicKey::from(*public), &message).ok()?;
+    Some(half.peer_static_public)
+}
+
+/// The keys we share with one peer, and the handshakes that renew them.
+pub struct Session {
+    tunn: Tunn,
+    private: [u8; 32],
+    peer: [u8; 32],
+    index: u32,
+    keepalive: bool,
+}
+
+impl Session {
+    /// Make a session that has no keys yet; `index` is the 24-bit number by which the peer addresses it.
+    pub fn new(private: &[u8; 32], peer: &[u8; 32], keepalive: bool, index: u32) -> Self {
+        let every = keepalive.then_some(KEEPALIVE_SECONDS);
+        let tunn =
+            Tunn::new(StaticSecret::from(*private), PublicKey::from(*peer), None, every, index & 0x00ff_ffff, None);
+        Self { tunn, private: *private, peer: *peer, index, keepalive }
+    }
+
+    /// The number by which the peer addresses this session.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether persistent keepalives are on.
+    pub fn keepalive(&self) -> bool {
+        self.keepalive
+    }
+
+    /// Begin anew with no keys and another index: the peer restarted, or keepalives were switched.
+    pub fn restart(&mut self, keepalive: bool, index: u32) {
+        *self = Self::new(&self.private, &self.peer, keepalive, index);
+    }
+
+    /// Seal an inner packet into `out`; without keys, keep it and write a handshake initiation instead.
+    ///
+    /// `out` holds at least `packet.len() + OVERHEAD` bytes, and `MAX_CONTROL`. Returns what to send, if anything.
+    pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
+        written(self.tunn.encapsulate(packet, out))
+    }
+
+    /// Open a datagram from the peer into `out`, which holds at least as much and `MAX_CONTROL`.
+    pub fn open(&mut self, source: Option<IpAddr>, datagram: &[u8], out: &mut [u8]) -> Opened {
+        if datagram.is_empty() {
+            return Opened::Rejected;
+        }
+        match self.tunn.decapsulate(source, datagram, out) {
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                Opened::Packet(packet.len())
+            }
+            TunnResult::WriteToNetwork(message) => Opened::Reply(message.len()),
+            TunnResult::Done => Opened::Nothing,
+            TunnResult::Err(_) => Opened::Rejected,
+        }
+    }
+
+    /// After a `Reply`: seal the next packet that waited for keys into `out`.
+    pub fn next_waiting(&mut self, out: &mut [u8]) -> Option<usize> {
+        written(self.tunn.decapsulate(None, &[], out))
+    }
+
+    /// Renew keys, retry handshakes and send keepalives when they are due; call about once a second.
+    pub fn tick(&mut self, out: &mut [u8]) -> Option<usize> {
+        written(self.tunn.update_timers(out))
+    }
+
+    /// How long ago the last handshake completed.
+    pub fn handshake_age(&self) -> Option<Duration> {
+        self.tunn.stats().0
+    }
+}
+
+fn written(result: TunnResult<'_>) -> Option<usize> {
+    match result {
+        TunnResult::WriteToNetwork(message) => Some(message.len()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

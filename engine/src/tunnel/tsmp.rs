@@ -1,0 +1,47 @@
+//! TSMP, IP protocol 99: the ping that proves a tunnel works end to end.
+
+use std::net::Ipv6Addr;
+
+use crate::netstack::packet::{self, IPV6_HEADER, TSMP};
+
+/// What a TSMP payload says.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Message {
+    /// Asks for a pong with the same bytes.
+    Ping([u8; 8]),
+    /// Answers a ping.
+    Pong([u8; 8]),
+}
+
+impl Message {
+    /// Read a TSMP payload; `None` for what we do not know.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let data: [u8; 8] = payload.get(1..9)?.try_into().ok()?;
+        match payload[0] {
+            b'p' => Some(Self::Ping(data)),
+            b'o' => Some(Self::Pong(data)),
+            _ => None,
+        }
+    }
+
+    /// Write the whole inner packet.
+    pub fn packet(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+        let mut payload = [0; 11]; // a pong ends with the u16 port of a peer API, which we do not have
+        let length = match self {
+            Self::Ping(data) => {
+                payload[0] = b'p';
+                payload[1..9].copy_from_slice(data);
+                9
+            }
+            Self::Pong(data) => {
+                payload[0] = b'o';
+                payload[1..9].copy_from_slice(data);
+                11
+            }
+        };
+        let mut out = vec![0; IPV6_HEADER + length];
+        packet::write_ipv6(&mut out, source, destination, TSMP);
+        out[IPV6_HEADER..].copy_from_slice(&payload[..length]);
+        out
+    }
+}
