@@ -1,0 +1,1 @@
+"""One script a question; `python -m benchmarks` answers them all."""
