@@ -55,31 +55,6 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceMetadata:
-    """A key and value that a template shows with a resource."""
-
-    key: str
-    value: str
-    sensitive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Something that a build made."""
-
-    id: UUID
-    job_id: UUID
-    created_at: datetime
-    transition: Transition
-    type: str
-    name: str
-    hide: bool
-    icon: str
-    daily_cost: int
-    metadata: Sequence[ResourceMetadata]
-
-
-@dataclass(frozen=True, slots=True)
 class JobView:
     """A job, with the name of its worker."""
 
@@ -192,18 +167,14 @@ def check_extension(build: Build, job: JobStatus, deadline: datetime, now: datet
         raise Conflict("Workspace is still building!")
     if build.deadline is None:
         raise Conflict("Workspace shutdown is manual.")
-    problem = ""
     if deadline < now + SHORTEST_EXTENSION:
-        problem = "new deadline must be at least 30 minutes in the future"
-    elif build.max_deadline is not None and deadline > build.max_deadline:
-        problem = "new deadline is greater than template allows"
-    if problem:
-        raise Invalid(
-            "Cannot extend workspace beyond the template's limits."
-            if "template" in problem
-            else "Cannot extend workspace.",
-            violations=[Violation("deadline", problem)],
-        )
+        raise _extension_error("new deadline must be at least 30 minutes in the future")
+    if build.max_deadline is not None and deadline > build.max_deadline:
+        raise _extension_error("new deadline is greater than template allows")
+
+
+def _extension_error(detail: str) -> Invalid:
+    return Invalid("Cannot extend workspace deadline.", violations=[Violation("deadline", detail)])
 
 
 def next_start(workspace: Workspace, now: datetime, *, allowed_days: int, allowed: bool) -> datetime | None:
