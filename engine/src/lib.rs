@@ -4,5 +4,7 @@
 //! `driver` and `relay` own sockets and threads, `python` is the only part that names PyO3.
 
 mod netstack;
+pub mod path;
 mod python;
 mod tunnel;
+pub mod wire;
