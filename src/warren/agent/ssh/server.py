@@ -1,0 +1,135 @@
+"""The SSH server of a workspace: one connection a socket, no authentication (the tunnel has done that)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable
+from pathlib import Path
+
+import anyio
+import asyncssh
+import structlog
+from anyio.abc import TaskGroup
+
+from warren.agent.ssh.session import Host, Session
+
+log = structlog.get_logger()
+
+CIPHERS = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
+"""No chacha20: stock clients would choose it, and AES-GCM is half as fast again."""
+PACKET_BYTES = 128 * 1024
+WINDOW_BYTES = 4 * 1024 * 1024
+MISSED_KEEPALIVES = 3
+MIN_KEEPALIVE_SECONDS = 3.0
+
+
+class SSHServer:
+    """Serves SSH on sockets that somebody else accepted."""
+
+    def __init__(self, host: Host, host_key_pem: bytes, *, max_timeout_seconds: float) -> None:
+        self._host = host
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._closing = False
+        self._max_timeout_seconds = max_timeout_seconds
+        self._host_key = asyncssh.import_private_key(host_key_pem)
+
+    async def serve(self, connection: socket.socket, ip: str) -> None:
+        """Serve one connection until it ends; takes the socket."""
+        if self._closing:
+            connection.close()
+            return
+        async with anyio.create_task_group() as tasks:
+            server = _Connection(self._host, tasks, ip)
+            try:
+                ssh = await asyncssh.run_server(connection, **self._options(server))
+            except (OSError, asyncssh.Error, TimeoutError) as error:
+                log.info("ssh.handshake_failed", error=str(error))
+                connection.close()
+                return
+            self._connections.add(ssh)
+            try:
+                await self._until_closed(ssh)
+            finally:
+                self._connections.discard(ssh)
+                ssh.abort()
+            tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Refuse new connections and close those that are open."""
+        self._closing = True
+        for ssh in list(self._connections):
+            ssh.close()
+        for ssh in list(self._connections):
+            await ssh.wait_closed()
+
+    async def _until_closed(self, ssh: asyncssh.SSHServerConnection) -> None:
+        short = self._max_timeout_seconds < MIN_KEEPALIVE_SECONDS
+        with anyio.move_on_after(self._max_timeout_seconds if short else None):
+            await ssh.wait_closed()
+
+    def _options(self, server: asyncssh.SSHServer) -> dict[str, object]:
+        keepalive = self._max_timeout_seconds / MISSED_KEEPALIVES
+        return {
+            "server_factory": lambda: server,
+            "server_host_keys": [self._host_key],
+            "encryption_algs": CIPHERS,
+            "compression_algs": ["none"],
+            "encoding": None,
+            "line_editor": False,
+            "agent_forwarding": True,
+            "x11_forwarding": True,
+            "keepalive_interval": keepalive if keepalive >= 1 else 0,
+            "keepalive_count_max": MISSED_KEEPALIVES,
+            "tcp_keepalive": False,
+            "window": WINDOW_BYTES,
+            "max_pktsize": PACKET_BYTES,
+            "rekey_bytes": 16 << 30,
+        }
+
+
+class _Connection(asyncssh.SSHServer):
+    """What asyncssh asks about one connection."""
+
+    def __init__(self, host: Host, tasks: TaskGroup, ip: str) -> None:
+        self._host, self._tasks, self._ip = host, tasks, ip
+
+    def begin_auth(self, username: str) -> bool:
+        """Let everybody in who got here."""
+        return False
+
+    def session_requested(self) -> Session:
+        """Open a session."""
+        return Session(self._host, self._tasks, self._ip)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        """Forward to a TCP port (`-L`, `-D`)."""
+        return self._allow_local_forwarding()
+
+    def unix_connection_requested(self, dest_path: str) -> bool:
+        """Forward to a Unix socket (`-L`)."""
+        return self._allow_local_forwarding()
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:
+        """Listen on a TCP port for the client (`-R`)."""
+        return not self._host.block_reverse_forwarding
+
+    def unix_server_requested(self, listen_path: str) -> bool:
+        """Listen on a Unix socket for the client (`-R`); one that is left from before is replaced."""
+        if self._host.block_reverse_forwarding:
+            return False
+        path = Path(listen_path)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("forward.refused", path=listen_path, error=str(error))
+            return False
+        return True
+
+    def _allow_local_forwarding(self) -> bool:
+        if self._host.block_local_forwarding:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "local port forwarding is disabled"
+            )
+        return True
