@@ -13,5 +13,5 @@ generate() { # package-folder proto...
   .venv/bin/python -m grpc_tools.protoc "-I$package=proto" --python_out=src --pyi_out=src "${files[@]}"
 }
 
-generate warren/rpc/_pb provisioner provisionerd
+generate warren/rpc/_pb tailnet agent provisioner provisionerd
 generate warren/provisioner/coder_provider/_pb tfplugin6
