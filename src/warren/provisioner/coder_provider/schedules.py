@@ -10,10 +10,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 UNIX_FIELDS = 5
 _DESCRIPTORS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
 _MONTHS: Mapping[str, int] = MappingProxyType(
-    {name: index + 1 for index, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split())}
+    {
+        name: index + 1
+        for index, name in enumerate(
+            ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+        )
+    }
 )
 _WEEKDAYS: Mapping[str, int] = MappingProxyType(
-    {name: index for index, name in enumerate("sun mon tue wed thu fri sat".split())}
+    {name: index for index, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 )
 
 

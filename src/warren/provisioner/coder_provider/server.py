@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+import anyio
 import grpc
 import grpc.aio
 import structlog
@@ -44,25 +45,39 @@ _SERVICE = "tfplugin6.Provider"
 _MAX_MESSAGE_BYTES = 256 << 20
 
 
+class RunningProvider:
+    """A provider that listens; the same one serves all Terraform commands of a job, one after the other."""
+
+    def __init__(self, provider: CoderProvider, path: Path) -> None:
+        self._provider = provider
+        self.variables: Mapping[str, str] = {"TF_REATTACH_PROVIDERS": reattach(path)}
+
+    def use(self, environment: Mapping[str, str]) -> None:
+        """Answer with the values of `environment` from now on."""
+        self._provider.use(environment)
+
+
 @asynccontextmanager
-async def serve_provider(environment: Mapping[str, str]) -> AsyncIterator[dict[str, str]]:
-    """Serve the provider with the values of one build; yield the variables that make Terraform use it."""
+async def serve_provider(environment: Mapping[str, str]) -> AsyncIterator[RunningProvider]:
+    """Serve the provider with the values of one build, for as long as the context lasts."""
     # In the temporary folder, not in the job's: a socket's path may have 107 bytes only.
     with TemporaryDirectory(prefix="warren-provider-") as folder:
         path = Path(folder) / "provider.sock"
+        provider = CoderProvider(environment)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ]
         )
-        server.add_generic_rpc_handlers((_handlers(CoderProvider(environment)),))
+        server.add_generic_rpc_handlers((_handlers(provider),))
         server.add_insecure_port(f"unix:{path}")
         await server.start()
         try:
-            yield {"TF_REATTACH_PROVIDERS": reattach(path)}
+            yield RunningProvider(provider, path)
         finally:
-            await server.stop(_STOP_GRACE_SECONDS)
+            with anyio.CancelScope(shield=True):
+                await server.stop(_STOP_GRACE_SECONDS)
 
 
 def reattach(path: Path) -> str:
@@ -82,6 +97,12 @@ class CoderProvider:
     """The calls of the plugin protocol, for the values of one build."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment: Mapping[str, str] = {}
+        self._access_url = ""
+        self.use(environment)
+
+    def use(self, environment: Mapping[str, str]) -> None:
+        """Answer with the values of `environment` from now on."""
         self._environment = environment
         self._access_url = environment.get("CODER_AGENT_URL") or data_sources.DEFAULT_URL
 
@@ -316,5 +337,3 @@ _SCHEMA_RESPONSE = pb.GetProviderSchema.Response(
     data_source_schemas={name: _schema(schema) for name, schema in DATA_SOURCES.items()},
     server_capabilities=_CAPABILITIES,
 )
-
-__all__ = ["ADDRESSES", "CoderProvider", "reattach", "serve_provider"]

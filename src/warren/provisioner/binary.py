@@ -1,0 +1,98 @@
+"""Find a Terraform or OpenTofu that we can use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from warren.errors import Invalid, Unavailable
+
+MINIMUM = (1, 1, 0)
+JSON_INIT = (1, 9, 0)  # `init -json` exists from here on
+TYPED_GRAPH = (1, 7, 0)  # from here on `graph` must be asked for the graph of a plan
+_VERSION_SECONDS = 30
+_HINT = (
+    "install Terraform 1.9 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu 1.8 or newer "
+    "(https://opentofu.org/docs/intro/install), put it on the PATH of this process, or name it with --terraform-path"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A program that was asked for its version."""
+
+    path: Path
+    version: tuple[int, int, int]
+
+    @property
+    def version_text(self) -> str:
+        """Write the version as people do."""
+        return ".".join(map(str, self.version))
+
+    def at_least(self, version: tuple[int, int, int]) -> bool:
+        """Tell whether this is `version` or newer."""
+        return self.version >= version
+
+
+class _Version(msgspec.Struct, frozen=True):
+    terraform_version: str
+
+
+async def find(configured: Path | None, search_path: str) -> Binary:
+    """Find the program: the one that was configured, else `terraform`, else `tofu` on the path.
+
+    Raises:
+        Unavailable: there is none; the hint says what to install.
+        Invalid: it is too old, or no Terraform.
+    """
+    if configured is not None:
+        if not os.access(configured, os.X_OK):
+            raise Unavailable(f"{configured} is not a program", hint=_HINT)
+        return await inspect(configured)
+    for name in ("terraform", "tofu"):
+        found = shutil.which(name, path=search_path)
+        if found is not None:
+            return await inspect(Path(found).absolute())
+    raise Unavailable("neither terraform nor tofu was found on the PATH", hint=_HINT)
+
+
+async def inspect(path: Path) -> Binary:
+    """Ask a program for its version.
+
+    Raises:
+        Unavailable: it did not answer in time.
+        Invalid: it is too old, or no Terraform.
+    """
+    # Away from the folder we are in: a template there must not be read, and no update is looked for.
+    environment = {**os.environ, "CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull}
+    try:
+        with anyio.fail_after(_VERSION_SECONDS):
+            result = await anyio.run_process(
+                [str(path), "version", "-json"], check=False, env=environment, cwd=path.parent
+            )
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(f"{path} could not be run: {error}", hint=_HINT) from error
+    try:
+        version = parse_version(msgspec.json.decode(result.stdout, type=_Version).terraform_version)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Invalid(f"{path} is no Terraform: `version -json` printed something else", hint=_HINT) from error
+    if version < MINIMUM:
+        shown, needed = ".".join(map(str, version)), ".".join(map(str, MINIMUM))
+        raise Invalid(f'terraform version "{shown}" is too old. required >= "{needed}"', hint=_HINT)
+    return Binary(path, version)
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """Read `1.11.4`, with or without a suffix of a pre-release.
+
+    Raises:
+        ValueError: it is no version.
+    """
+    core = text.split("-", 1)[0].split("+", 1)[0]
+    major, minor, patch = core.split(".")
+    return int(major), int(minor), int(patch)

@@ -1,0 +1,208 @@
+"""The folders of a provisioner: one for each job, and what `init` fetched for each template version.
+
+A job's folder `<cache>/jobs/<job id>/` holds the unpacked template, Terraform's state and the process it runs in. It is
+removed when the job is over; when the daemon was killed it is still there, and `recover` gives the state back.
+
+What `init` fetched is *frozen* in `<cache>/frozen/<key>/`: builds of the same source link to it and do not run `init`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+from uuid import UUID
+
+import anyio
+
+from warren.errors import Invalid
+
+STATE_FILE = "terraform.tfstate"
+PLAN_FILE = "terraform.tfplan"
+LOCK_FILE = ".terraform.lock.hcl"
+DATA_FOLDER = ".terraform"
+GRAPH_FILE = "graph.dot"
+_PROCESS_FILE = ".warren-pid"
+_RECOVER_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_KEEP = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The folder that outlives jobs."""
+
+    folder: Path
+
+    @property
+    def jobs(self) -> Path:
+        """Give the folder of the jobs' folders."""
+        return self.folder / "jobs"
+
+    @property
+    def config_file(self) -> Path:
+        """Give our configuration file for Terraform."""
+        return self.folder / "terraform.rc"
+
+    @property
+    def plugins(self) -> Path:
+        """Give the folder in which Terraform shares downloaded providers."""
+        return self.folder / "plugins"
+
+    def prepare(self) -> None:
+        """Make the folders and our configuration for Terraform."""
+        for folder in (self.folder, self.jobs, self.folder / "frozen", self.plugins):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.config_file.exists():
+            fresh = Path(mkdtemp(dir=self.folder)) / "terraform.rc"
+            fresh.write_text("disable_checkpoint = true\n")
+            fresh.replace(self.config_file)
+            fresh.parent.rmdir()
+
+    def job_folder(self, job_id: str) -> Path:
+        """Give the folder of a job.
+
+        Raises:
+            Invalid: `job_id` is no UUID, and must not become part of a path.
+        """
+        try:
+            return self.jobs / str(UUID(job_id))
+        except ValueError as error:
+            raise Invalid(f'"{job_id}" is not the ID of a job') from error
+
+    def leftovers(self) -> list[str]:
+        """Give the jobs whose folders are still there: those that run, and those whose daemon was killed."""
+        if not self.jobs.is_dir():
+            return []
+        return sorted(path.name for path in self.jobs.iterdir() if path.is_dir())
+
+    def frozen(self, key: str) -> Frozen:
+        """Give the place for what `init` fetched under `key`."""
+        return Frozen(self.folder / "frozen" / key)
+
+    def clean(self, now: datetime) -> None:
+        """Remove what `init` fetched for sources that no build used for a month."""
+        oldest = (now - _KEEP).timestamp()
+        for path in (self.folder / "frozen").iterdir():
+            with suppress(OSError):
+                if path.is_symlink():
+                    if not path.exists():
+                        path.unlink()
+                elif path.stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def job(self, job_id: str) -> Iterator[Path]:
+        """Make the folder of a job, for its user alone, and remove it afterwards."""
+        folder = self.job_folder(job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / _PROCESS_FILE).write_text(str(os.getpid()))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def recover(cache: Cache, job_id: str) -> bytes | None:
+    """Give the state that a job left behind whose daemon was killed, or `None` when there is none.
+
+    A Terraform that still runs in the job's folder is ended first, so that the state is final.
+    """
+    folder = cache.job_folder(job_id)
+    if not folder.is_dir():
+        return None
+    await _end_processes(folder)
+    state = folder / STATE_FILE
+    data = await anyio.to_thread.run_sync(_read, state)
+    return data or None
+
+
+def forget(cache: Cache, job_id: str) -> None:
+    """Remove the folder of a job, after what it held was stored elsewhere."""
+    shutil.rmtree(cache.job_folder(job_id), ignore_errors=True)
+
+
+def frozen_key(archive: bytes, modules: bytes, terraform_version: str) -> str:
+    """Name what `init` fetches: it depends on the source, on modules given with it, and on Terraform."""
+    digest = hashlib.sha256(terraform_version.encode())
+    for part in (archive, modules):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The result of an `init`, shared by all builds of the same source.
+
+    `link` points to the folder with the latest result. An import of the same source again gets its own folder and
+    moves the link, so a build never sees its modules change.
+    """
+
+    link: Path
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether there is one."""
+        return (self.link / GRAPH_FILE).is_file()
+
+    def freeze(self, job: Path, graph: str) -> None:
+        """Keep what `init` made in a job's folder, instead of an earlier result."""
+        fresh = Path(mkdtemp(dir=self.link.parent, prefix=f"{self.link.name}-"))
+        for name in (DATA_FOLDER, LOCK_FILE):
+            source = job / name
+            if source.is_dir():
+                shutil.copytree(source, fresh / name, symlinks=True)
+            elif source.exists():
+                shutil.copy2(source, fresh / name)
+        (fresh / GRAPH_FILE).write_text(graph)
+        moving = fresh.with_name(f"{fresh.name}.link")
+        moving.symlink_to(fresh.name, target_is_directory=True)
+        moving.replace(self.link)
+
+    def thaw(self, job: Path) -> str:
+        """Put it into a job's folder, in which `init` need not run then; give the graph."""
+        folder = self.link.resolve(strict=True)
+        data = folder / DATA_FOLDER
+        if data.is_dir():
+            (job / DATA_FOLDER).symlink_to(data, target_is_directory=True)
+        lock = folder / LOCK_FILE
+        if lock.is_file():
+            shutil.copy2(lock, job / LOCK_FILE)
+        os.utime(folder)
+        return (folder / GRAPH_FILE).read_text()
+
+
+def _read(path: Path) -> bytes:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+async def _end_processes(folder: Path) -> None:
+    """Interrupt, then kill, the processes whose working folder is `folder`."""
+    deadline = anyio.current_time() + _RECOVER_SECONDS
+    interrupted: set[int] = set()
+    while found := set(_processes_in(folder)):
+        late = anyio.current_time() > deadline
+        for process in found if late else found - interrupted:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL if late else signal.SIGINT)
+        interrupted |= found
+        await anyio.sleep(_POLL_SECONDS)
+
+
+def _processes_in(folder: Path) -> Iterator[int]:
+    target = folder.resolve()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # A local-exec command runs in that folder too, but is Terraform's to end: only leaders of a session are ours.
+            if (entry / "cwd").readlink() == target and os.getsid(int(entry.name)) == int(entry.name):
+                yield int(entry.name)
