@@ -16,6 +16,9 @@ from warren.agent.system import Command, Processes, TerminalSize
 
 log = structlog.get_logger()
 
+HANG_UP_SECONDS = 5.0
+"""How long programs on a closed terminal may take to leave before they are killed."""
+
 
 class Child:
     """One program that runs, or ran."""
@@ -47,6 +50,16 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal to its process group."""
         self._processes.signal_group(self._process, number)
+
+    async def see_off(self) -> None:
+        """Make sure that it ends: hang up, wait a little, kill."""
+        if not self.running:
+            return
+        self.signal(signal.SIGHUP)
+        with anyio.move_on_after(HANG_UP_SECONDS, shield=True):
+            await self.wait()
+        if self.running:
+            self.signal(signal.SIGKILL)
 
 
 class Terminal:

@@ -55,10 +55,12 @@ class CommandFactory:
     def use(self, manifest: Manifest) -> str:
         """Use this manifest from now on; return the working directory it means."""
         self._manifest = manifest
-        self._directory = expand_directory(
-            manifest.directory, self._system.home(), self._settings.process_environment
-        )
+        self._directory = expand_directory(manifest.directory, self._system.home(), self._settings.process_environment)
         return self._directory
+
+    def home(self) -> str:
+        """Return the user's home folder."""
+        return self._system.home()
 
     def directory(self) -> str:
         """Return where commands start: the manifest's directory if it exists, else home."""

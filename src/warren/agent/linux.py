@@ -175,7 +175,7 @@ def _socket_owners(wanted: set[str]) -> dict[str, tuple[str, int]]:
         if not folder.name.isdigit() or not wanted - owners.keys():
             continue
         try:
-            links = [os.readlink(entry) for entry in os.scandir(folder / "fd")]
+            links = [str(entry.readlink()) for entry in (folder / "fd").iterdir()]
             name = (folder / "comm").read_text().strip()
         except OSError:
             continue

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Awaitable
 from pathlib import Path
 
 import anyio
@@ -21,6 +19,7 @@ CIPHERS = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "ae
 PACKET_BYTES = 128 * 1024
 WINDOW_BYTES = 4 * 1024 * 1024
 MISSED_KEEPALIVES = 3
+ADMINISTRATIVELY_PROHIBITED = 1
 MIN_KEEPALIVE_SECONDS = 3.0
 
 
@@ -129,7 +128,5 @@ class _Connection(asyncssh.SSHServer):
 
     def _allow_local_forwarding(self) -> bool:
         if self._host.block_local_forwarding:
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "local port forwarding is disabled"
-            )
+            raise asyncssh.ChannelOpenError(ADMINISTRATIVELY_PROHIBITED, "local port forwarding is disabled")
         return True

@@ -24,12 +24,11 @@ from warren.errors import WarrenError
 
 log = structlog.get_logger()
 
-STDERR = asyncssh.EXTENDED_DATA_STDERR
+STDERR = 1
+"""SSH's extended data type of error output."""
 STATUS_FAILED = 1
 STATUS_SIGNALLED = 255
 STATUS_INTERNAL = 229
-HANG_UP_SECONDS = 5.0
-"""How long programs on a closed terminal may take to leave before they are killed."""
 
 _REPORTED_AS = {
     SessionType.SSH: ConnectionType.SSH,
@@ -164,7 +163,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             await self._write(b"dev containers are not supported by this agent\n", STDERR)
             return STATUS_FAILED
         if sftp:
-            return await serve_sftp(self._stdin, self._write, self._host.commands.directory())
+            commands = self._host.commands
+            return await serve_sftp(self._stdin, self._write, directory=commands.directory(), home=commands.home())
         if self._subsystem:
             return STATUS_FAILED
         command = self._host.commands.make(self._command, sent=request.environment, extra=self._extra_environment())
@@ -173,6 +173,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return await self._run_on_terminal(command)
 
     async def _run_on_pipes(self, command: Command) -> int:
+        status = 0
         with Pipe.to_child() as stdin, Pipe.from_child() as stdout, Pipe.from_child() as stderr:
             children = self._host.children
             child = children.start(command, stdin=stdin.theirs, stdout=stdout.theirs, stderr=stderr.theirs)
@@ -193,6 +194,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             await self._write(self._host.greeting(), None)
         child, terminal = self._host.children.start_on_terminal(command, self._size)
         self._child, self._terminal = child, terminal
+        status = 0
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._stdin.write_to, terminal.fileno())
@@ -201,7 +203,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 tasks.cancel_scope.cancel()
         finally:
             terminal.close()
-            await _see_off(child)
+            await child.see_off()
         return _exit_status(status)
 
     async def _feed(self, stdin: Pipe) -> None:
@@ -214,7 +216,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     async def _write(self, data: bytes, datatype: int | None = None) -> None:
         if not self._channel.is_closing():
-            self._channel.write(data, datatype)
+            self._channel.write(data, datatype)  # pyright: ignore[reportUnknownMemberType]
         await self._writable.wait()
 
     def _sent_environment(self) -> dict[str, str]:
@@ -230,16 +232,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if display := self._channel.get_x11_display():
             extra["DISPLAY"] = display
         return extra
-
-
-async def _see_off(child: Child) -> None:
-    """Make sure that a program whose terminal is gone ends."""
-    if not child.running:
-        return
-    child.signal(signal.SIGHUP)
-    with anyio.move_on_after(HANG_UP_SECONDS, shield=True):
-        await child.wait()
-    child.signal(signal.SIGKILL)
 
 
 def _text(value: bytes) -> str:

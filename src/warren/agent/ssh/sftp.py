@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
@@ -18,9 +17,9 @@ BATCH_BYTES = 1024 * 1024
 """How many bytes of replies are made before they are sent: bounds the memory of a download."""
 
 
-async def serve_sftp(stdin: Stdin, write: Callable[[bytes], Awaitable[None]], directory: str) -> int:
+async def serve_sftp(stdin: Stdin, write: Callable[[bytes], Awaitable[None]], *, directory: str, home: str) -> int:
     """Serve until the client ends its input; return the exit status."""
-    server = FileServer(directory, os.path.expanduser("~"))
+    server = FileServer(directory, home)
     try:
         while chunks := await stdin.take():
             server.feed(chunks)

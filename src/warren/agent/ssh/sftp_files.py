@@ -1,5 +1,8 @@
 """An SFTP server on the real file system. Everything here blocks: it runs in a worker thread."""
 
+# Names are bytes here, which pathlib does not know.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH111, PTH115, PTH116, PTH118, PTH208, PTH211
+
 from __future__ import annotations
 
 import errno
@@ -7,6 +10,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Literal
 
 from warren.agent.ssh import sftp_wire as wire
@@ -112,13 +116,12 @@ class FileServer:
         """
         replies: list[bytes] = []
         size = 0
-        packets = self._decoder.packets()
-        for packet in packets:
-            replies.append(self._answer(packet))
-            size += len(replies[-1])
-            if size >= limit_bytes:
-                packets.close()  # pyright: ignore[reportAttributeAccessIssue] - it is a generator
-                break
+        with closing(self._decoder.packets()) as packets:
+            for packet in packets:
+                replies.append(self._answer(packet))
+                size += len(replies[-1])
+                if size >= limit_bytes:
+                    break
         return b"".join(replies)
 
     def close(self) -> None:
@@ -378,5 +381,3 @@ def _change(target: bytes | int, attributes: Attributes, *, follow: bool) -> Non
         os.utime(target, attributes.times, **options)
     if attributes.owner is not None:
         os.chown(target, *attributes.owner, **options)
-
-

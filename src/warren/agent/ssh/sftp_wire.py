@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -146,7 +146,7 @@ class Decoder:
         """Take in more of the stream."""
         self._chunks.extend(chunks)
 
-    def packets(self) -> Iterator[memoryview]:
+    def packets(self) -> Generator[memoryview]:
         """Yield the complete packets; what was not consumed stays for the next call.
 
         Raises:
