@@ -6,5 +6,6 @@
 mod netstack;
 pub mod path;
 mod python;
+pub mod relay;
 mod tunnel;
 pub mod wire;

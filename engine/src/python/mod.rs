@@ -1,10 +1,14 @@
 //! The Python face of the engine: convert, call, convert back.
 
+mod errors;
+mod relay;
+
 use pyo3::prelude::*;
 
 /// The packet engine, as `warren._engine`.
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    Ok(())
+    errors::register(module)?;
+    relay::register(module)
 }

@@ -1,0 +1,284 @@
+//! The thread of a relay: reads sockets, feeds the hub, writes sockets.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::Socket;
+
+use super::hub::{ConnectionId, Hub};
+use super::input::Fault;
+use super::websocket::CloseCode;
+use super::Command;
+
+/// Wakes the thread; no connection's slot is this large.
+pub const WAKE: Token = Token(usize::MAX);
+/// One turn of one connection: large enough for a batch of packets, small enough for the others to get theirs.
+const READ_LEN: usize = 128 << 10;
+/// How often deadlines are looked at; they are all of seconds.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A sender waits this long for a receiver that cannot keep up, which spares both a loss; then packets are dropped.
+const PAUSE: Duration = Duration::from_millis(10);
+const EVENTS: usize = 256;
+
+struct Entry {
+    id: ConnectionId,
+    socket: Socket,
+    writable: bool,
+    /// Is in `runnable` or in `paused`.
+    scheduled: bool,
+}
+
+struct Pause {
+    sender: ConnectionId,
+    receiver: ConnectionId,
+    until: Instant,
+}
+
+/// What the thread owns.
+pub struct Driver {
+    poll: Poll,
+    hub: Hub,
+    commands: Receiver<Command>,
+    /// By the hub's slots.
+    entries: Vec<Option<Entry>>,
+    open: usize,
+    /// Whose sockets may have more to read: epoll tells of news only.
+    runnable: VecDeque<ConnectionId>,
+    paused: Vec<Pause>,
+    buffer: Vec<u8>,
+    swept_at: Instant,
+    closing: bool,
+}
+
+impl Driver {
+    /// Make the state of the thread; the waker of `poll` must use `WAKE`.
+    pub fn new(poll: Poll, hub: Hub, commands: Receiver<Command>) -> Self {
+        Self {
+            poll,
+            hub,
+            commands,
+            entries: Vec::new(),
+            open: 0,
+            runnable: VecDeque::new(),
+            paused: Vec::new(),
+            buffer: vec![0; READ_LEN],
+            swept_at: Instant::now(),
+            closing: false,
+        }
+    }
+
+    /// Serve until told to close.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.closing {
+            if let Err(error) = self.poll.poll(&mut events, self.timeout(Instant::now())) {
+                if error.kind() == ErrorKind::Interrupted {
+                    continue;
+                }
+                // Only a bug or an exhausted kernel gets here; clients reconnect elsewhere.
+                return;
+            }
+            let now = Instant::now();
+            for event in &events {
+                if event.token() == WAKE {
+                    self.obey(now);
+                    continue;
+                }
+                let Some(id) = self.hub.at(event.token().0) else { continue };
+                if event.is_writable() {
+                    self.entry(id).into_iter().for_each(|entry| entry.writable = true);
+                    self.flush(now, id);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.schedule(id);
+                }
+            }
+            self.flush_dirty(now);
+            self.resume(now);
+            self.take_turns(now);
+            self.sweep(now);
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.runnable.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let sweep = (self.open > 0).then_some(self.swept_at + SWEEP);
+        let pause = self.paused.iter().map(|pause| pause.until).min();
+        let next = [sweep, pause].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    fn obey(&mut self, now: Instant) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Add { socket, initial, websocket }) => self.add(now, socket, initial, websocket),
+                Ok(Command::Close { restarting_in }) => return self.shut_down(now, restarting_in),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.shut_down(now, None),
+            }
+        }
+    }
+
+    fn add(&mut self, now: Instant, fd: OwnedFd, mut initial: Vec<u8>, websocket: bool) {
+        let socket = Socket::from(fd);
+        // A Unix socket has no such option, and needs none.
+        let _ = socket.set_tcp_nodelay(true);
+        let id = self.hub.open(now, websocket);
+        let registered = socket.set_nonblocking(true).and_then(|()| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(id.slot), interest)
+        });
+        if registered.is_err() {
+            self.hub.close(id);
+            return;
+        }
+        if self.entries.len() <= id.slot {
+            self.entries.resize_with(id.slot + 1, || None);
+        }
+        self.entries[id.slot] = Some(Entry { id, socket, writable: true, scheduled: false });
+        self.open += 1;
+        if !initial.is_empty() {
+            if let Err(fault) = self.hub.handle_bytes(now, id, &mut initial) {
+                self.close(now, id, Some(fault));
+            }
+        }
+        self.flush_dirty(now);
+    }
+
+    fn schedule(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.entry(id).filter(|entry| !entry.scheduled) {
+            entry.scheduled = true;
+            self.runnable.push_back(id);
+        }
+    }
+
+    /// Give each connection that has something to read one turn.
+    fn take_turns(&mut self, now: Instant) {
+        for _ in 0..self.runnable.len() {
+            let Some(id) = self.runnable.pop_front() else { return };
+            self.take_turn(now, id);
+            self.flush_dirty(now);
+        }
+    }
+
+    fn take_turn(&mut self, now: Instant, id: ConnectionId) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.entry(id).map(|entry| {
+            entry.scheduled = false;
+            entry.socket.read(&mut buffer)
+        });
+        match read {
+            None => {}
+            Some(Ok(0)) => self.close(now, id, None),
+            Some(Ok(count)) => match self.hub.handle_bytes(now, id, &mut buffer[..count]) {
+                Ok(()) => self.schedule_again(now, id),
+                Err(fault) => self.close(now, id, Some(fault)),
+            },
+            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
+            Some(Err(error)) if error.kind() == ErrorKind::Interrupted => self.schedule(id),
+            Some(Err(_)) => self.close(now, id, None),
+        }
+        self.buffer = buffer;
+    }
+
+    /// Let a connection have another turn: at once, or when the one it sends to can keep up.
+    fn schedule_again(&mut self, now: Instant, id: ConnectionId) {
+        let Some(receiver) = self.hub.congested(now) else { return self.schedule(id) };
+        if let Some(entry) = self.entry(id) {
+            entry.scheduled = true;
+            self.paused.push(Pause { sender: id, receiver, until: now + PAUSE });
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        let hub = &self.hub;
+        let runnable = &mut self.runnable;
+        self.paused.retain(|pause| {
+            let waits = pause.until > now && hub.is_congested(pause.receiver);
+            if !waits {
+                runnable.push_back(pause.sender);
+            }
+            waits
+        });
+    }
+
+    fn flush_dirty(&mut self, now: Instant) {
+        while let Some(id) = self.hub.next_dirty() {
+            self.flush(now, id);
+        }
+    }
+
+    fn flush(&mut self, now: Instant, id: ConnectionId) {
+        loop {
+            let Some(entry) = self.entries.get_mut(id.slot).and_then(Option::as_mut) else { return };
+            let unwritten = self.hub.unwritten(id);
+            if entry.id != id || !entry.writable || unwritten.is_empty() {
+                return;
+            }
+            match entry.socket.send(unwritten) {
+                Ok(count) => self.hub.handle_written(now, id, count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    entry.writable = false;
+                    return self.hub.handle_written(now, id, 0);
+                }
+                Err(_) => return self.close(now, id, None),
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if now < self.swept_at + SWEEP {
+            return;
+        }
+        self.swept_at = now;
+        for id in self.hub.handle_timeout(now) {
+            self.close(now, id, None);
+        }
+        self.flush_dirty(now);
+    }
+
+    /// End a connection; one that broke a protocol, or closed in due form, gets its answer where there is one.
+    fn close(&mut self, now: Instant, id: ConnectionId, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            self.hub.farewell(id, fault);
+            let unwritten = self.hub.unwritten(id);
+            if let (Some(Some(entry)), false) = (self.entries.get(id.slot), unwritten.is_empty()) {
+                if let Ok(count) = entry.socket.send(unwritten) {
+                    self.hub.handle_written(now, id, count);
+                }
+            }
+        }
+        let Some(entry) = self.entries.get_mut(id.slot).and_then(|entry| entry.take_if(|entry| entry.id == id)) else {
+            return;
+        };
+        self.open -= 1;
+        // Someone else may hold the same socket for a moment: closing our descriptor alone would not end it.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&entry.socket.as_raw_fd()));
+        let _ = entry.socket.shutdown(Shutdown::Both);
+        self.hub.close(id);
+    }
+
+    fn shut_down(&mut self, now: Instant, restarting_in: Option<Duration>) {
+        self.closing = true;
+        if let Some(reconnect_in) = restarting_in {
+            self.hub.announce_restart(reconnect_in);
+            self.flush_dirty(now);
+        }
+        for id in self.hub.all() {
+            self.close(now, id, Some(Fault::WebSocket(CloseCode::GoingAway)));
+        }
+    }
+
+    fn entry(&mut self, id: ConnectionId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.slot)?.as_mut().filter(|entry| entry.id == id)
+    }
+}
