@@ -33,8 +33,8 @@ impl Relay {
     }
 
     /// Take over a socket right after the HTTP upgrade was answered; the relay owns `fd` from here.
-    #[pyo3(signature = (fd, *, initial = &[], websocket = false, remote = ""))]
-    fn add(&self, py: Python<'_>, fd: RawFd, initial: &[u8], websocket: bool, remote: &str) -> PyResult<()> {
+    #[pyo3(signature = (fd, *, initial = Vec::new(), websocket = false, remote = ""))]
+    fn add(&self, py: Python<'_>, fd: RawFd, initial: Vec<u8>, websocket: bool, remote: &str) -> PyResult<()> {
         // Who it is does not change what the relay does.
         let _ = remote;
         if fd < 0 {
@@ -42,7 +42,7 @@ impl Relay {
         }
         // SAFETY: the caller hands over a descriptor that it owns and will not use again.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        py.detach(|| self.relay.add(socket, initial.to_vec(), websocket))
+        py.detach(|| self.relay.add(socket, initial, websocket))
             .map_err(|error| EngineClosed::new_err(error.to_string()))
     }
 
