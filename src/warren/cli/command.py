@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.core import ParameterSource
@@ -29,9 +29,15 @@ class Lazy:
     aliases: tuple[str, ...] = ()
 
 
+def _values(ctx: click.Context) -> dict[str, object]:
+    """Return where the global options are collected; made by `main.run`, for all commands of one run."""
+    # the root's object is always this dictionary; click does not know its types
+    return cast("dict[str, object]", ctx.find_root().ensure_object(dict))
+
+
 def _store(ctx: click.Context, param: click.Parameter, value: object) -> object:
     """Note a global option; one written at a deeper command wins over the same one further up."""
-    values: dict[str, object] = ctx.find_root().ensure_object(dict)
+    values = _values(ctx)
     name = param.name or ""
     written = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     if written or name not in values:
@@ -102,7 +108,7 @@ class _GlobalOptions(click.Command):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, or print where its options come from."""
-        values: Mapping[str, object] = ctx.find_root().ensure_object(dict)
+        values = _values(ctx)
         if values.get("debug_options") and not isinstance(self, click.Group):
             for name in sorted({*ctx.params, *values}):
                 source = ctx.get_parameter_source(name)
@@ -186,9 +192,10 @@ class LazyGroup(Group):
             import difflib
 
             close = difflib.get_close_matches(args[0], self._names)
-            if close and isinstance(error, click.UsageError):
-                error.message += f"\nhint: did you mean `{ctx.command_path} {close[0]}`?"
-            raise
+            if not close:
+                raise
+            text = f"{error.message}\nhint: did you mean `{ctx.command_path} {close[0]}`?"
+            raise click.UsageError(text, ctx=ctx) from error
 
 
 Body = Callable[..., Coroutine[object, object, object] | object]

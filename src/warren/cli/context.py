@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import click
@@ -47,13 +47,14 @@ class Globals:
         def text(name: str) -> str:
             return str(values.get(name) or "")
 
-        header = values.get("header")
+        # click makes it a tuple of texts
+        header = cast("tuple[str, ...]", values.get("header") or ())
         return cls(
             url=text("url"),
             token=text("token"),
             folder=Path(text("global_config")).expanduser() if text("global_config") else config.default_path(),
             custom_folder=bool(text("global_config")),
-            header=tuple(str(item) for item in header) if isinstance(header, tuple | list) else (),
+            header=tuple(header),
             header_command=text("header_command"),
             ca_file=text("client_tls_ca_file"),
             cert_file=text("client_tls_cert_file"),
@@ -80,7 +81,7 @@ class Context:
     def current(cls) -> Context:
         """Make the context of the command that click is running."""
         root = click.get_current_context().find_root()
-        values: dict[str, object] = root.ensure_object(dict)
+        values: dict[str, object] = root.ensure_object(dict)  # pyright: ignore[reportUnknownVariableType]  ours, see main.run
         return cls(Globals.parse(values), program=root.info_name or "warren")
 
     @property

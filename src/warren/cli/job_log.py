@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ class Job:
     """How to watch one job: fetch it, follow its log after a line, cancel it."""
 
     fetch: Callable[[], Awaitable[ProvisionerJob]]
-    logs: Callable[[int], AsyncIterator[ProvisionerJobLog]]
+    logs: Callable[[int], AsyncGenerator[ProvisionerJobLog]]
     cancel: Callable[[], Awaitable[None]]
 
 
@@ -129,6 +129,7 @@ async def follow(terminal: Terminal, job: Job, *, verbose: bool = False) -> Prov
         JobFailed: it failed or was canceled.
     """
     view, progress = LogView(terminal, verbose=verbose), Progress(terminal)
+    done: ProvisionerJob | None = None
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(progress.animate)
@@ -142,6 +143,7 @@ async def follow(terminal: Terminal, job: Job, *, verbose: bool = False) -> Prov
         raise
     finally:
         progress.clear()
+    assert done is not None
     failed = done.status != "succeeded"
     terminal_lines = view.end_stage(done.completed_at or done.created_at, failed=failed)
     if terminal_lines:
@@ -163,7 +165,7 @@ async def _follow(job: Job, view: LogView, progress: Progress) -> ProvisionerJob
             progress.say([f"==> ⧗ Queued{ahead}"])
         progress.text = now.status.capitalize()
         try:
-            async with aclosing(job.logs(after)) as logs:  # pyright: ignore[reportArgumentType]  made by an async def
+            async with aclosing(job.logs(after)) as logs:
                 async for log in logs:
                     after = log.id
                     progress.say(view.line(log))

@@ -68,7 +68,7 @@ TABLE = {
     "version": Lazy(f"{COMMANDS}.version:version", "Print the version.", OTHER),
     "gitssh": Lazy(f"{COMMANDS}.gitssh:gitssh", "Run ssh for git with the user's key.", OTHER, hidden=True),
     "gitaskpass": Lazy(f"{COMMANDS}.gitssh:gitaskpass", "Answer git's questions.", OTHER, hidden=True),
-    "connect": Lazy(f"{COMMANDS}.ssh:connect", "Say whether a host is reachable.", OTHER, hidden=True),
+    "connect": Lazy(f"{COMMANDS}.ssh:connect_group", "Say whether a host is reachable.", OTHER, hidden=True),
     "vscodessh": Lazy(f"{COMMANDS}.vscodessh:vscodessh", "Serve the VS Code extension.", OTHER, hidden=True),
 }
 
@@ -88,7 +88,7 @@ def root_command() -> LazyGroup:
         is_eager=True,
         expose_value=False,
         hidden=True,
-        callback=lambda ctx, param, value: _print_version(ctx, wanted=bool(value)),
+        callback=_print_version,
     )
     return LazyGroup(
         name="warren",
@@ -102,8 +102,8 @@ def root_command() -> LazyGroup:
     )
 
 
-def _print_version(ctx: click.Context, *, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _param: click.Parameter, value: object) -> None:
+    if value and not ctx.resilient_parsing:
         from warren import __version__
 
         click.echo(f"Warren v{__version__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from warren.cli import params
 from warren.cli.ui import Terminal
@@ -33,9 +33,9 @@ class Wanted:
         """Take the flags that `options` declared."""
 
         def pairs(name: str) -> dict[str, str]:
-            items = flags.get(name) or ()
-            assert isinstance(items, tuple)
-            return params.key_values([str(item) for item in items], "--" + name.replace("_", "-"))
+            # click makes repeatable options tuples of texts
+            items = cast("tuple[str, ...]", flags.get(name) or ())
+            return params.key_values(items, "--" + name.replace("_", "-"))
 
         values: dict[str, str] = {}
         if file := flags.get("rich_parameter_file"):

@@ -6,7 +6,7 @@ it did not answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
@@ -190,11 +190,11 @@ class Client:
             raise client_errors.from_answer(answer.status, answer.headers, answer.body)
         return answer
 
-    def messages(self, path: str, query: Query | None = None) -> AsyncIterator[bytes]:
+    def messages(self, path: str, query: Query | None = None) -> AsyncGenerator[bytes]:
         """Follow a WebSocket that only the server speaks on, message by message, until it closes."""
         return self._transport.messages(API + path, query=query)
 
-    async def events(self, path: str) -> AsyncIterator[tuple[str, bytes]]:
+    async def events(self, path: str) -> AsyncGenerator[tuple[str, bytes]]:
         """Follow server-sent events: pairs of the event's name and its data."""
         name = ""
         async for line in self._transport.lines(API + path):

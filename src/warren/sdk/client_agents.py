@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -35,7 +35,7 @@ class Agents:
         """List the lines of an agent's log after the one with that id."""
         return await self.client.get(f"/workspaceagents/{agent_id}/logs", list[agents.AgentLog], {"after": after})
 
-    async def follow_logs(self, agent_id: UUID, *, after: int = 0) -> AsyncIterator[list[agents.AgentLog]]:
+    async def follow_logs(self, agent_id: UUID, *, after: int = 0) -> AsyncGenerator[list[agents.AgentLog]]:
         """Follow an agent's log; each item is a batch of lines, the first may be empty."""
         path = f"/workspaceagents/{agent_id}/logs"
         query = {"follow": "", "after": after, "no_compression": ""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -82,7 +82,7 @@ class Templates:
         """Archive or bring back a version."""
         await self.client.call("POST", f"/templateversions/{version_id}/{'archive' if archived else 'unarchive'}")
 
-    async def version_logs(self, version_id: UUID, *, after: int = 0) -> AsyncIterator[jobs.ProvisionerJobLog]:
+    async def version_logs(self, version_id: UUID, *, after: int = 0) -> AsyncGenerator[jobs.ProvisionerJobLog]:
         """Follow the log of a version's import until its job ends."""
         path = f"/templateversions/{version_id}/logs"
         async for message in self.client.messages(path, {"follow": "", "after": after or None}):
@@ -127,7 +127,7 @@ class Templates:
         """Get the job of a dry run."""
         return await self.client.get(f"/templateversions/{version_id}/dry-run/{job_id}", jobs.ProvisionerJob)
 
-    async def dry_run_logs(self, version_id: UUID, job_id: UUID) -> AsyncIterator[jobs.ProvisionerJobLog]:
+    async def dry_run_logs(self, version_id: UUID, job_id: UUID) -> AsyncGenerator[jobs.ProvisionerJobLog]:
         """Follow the log of a dry run until its job ends."""
         path = f"/templateversions/{version_id}/dry-run/{job_id}/logs"
         async for message in self.client.messages(path, {"follow": ""}):

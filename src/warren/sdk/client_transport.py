@@ -7,7 +7,7 @@ A client of our own rather than a general one because a command must start fast:
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -177,7 +177,7 @@ class Transport:
                     await _read_into(parser, stream)
                 return Answer(parser.status, parser.headers, parser.take())
 
-    async def lines(self, path: str, *, query: Query | None = None) -> AsyncIterator[bytes]:
+    async def lines(self, path: str, *, query: Query | None = None) -> AsyncGenerator[bytes]:
         """Follow an answer that does not end by itself, line by line (server-sent events).
 
         Raises:
@@ -216,7 +216,7 @@ class Transport:
             else:
                 await anyio.aclose_forcefully(stream)
 
-    async def messages(self, path: str, *, query: Query | None = None) -> AsyncIterator[bytes]:
+    async def messages(self, path: str, *, query: Query | None = None) -> AsyncGenerator[bytes]:
         """Follow a WebSocket that only the server speaks on; yield its messages until it closes normally.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NORMAL_CLOSE = frozenset({1000, 1001, 1005})
 
 
-async def messages(stream: ByteStream, protocol: ClientProtocol, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+async def messages(stream: ByteStream, protocol: ClientProtocol, headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
     """Shake hands and yield each message's bytes until the server closes normally.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -79,7 +79,7 @@ class Workspaces:
         """Say that a workspace is in use."""
         await self.client.call("POST", f"/workspaces/{workspace_id}/usage", body=usage)
 
-    async def watch(self, workspace_id: UUID) -> AsyncIterator[workspaces.Workspace]:
+    async def watch(self, workspace_id: UUID) -> AsyncGenerator[workspaces.Workspace]:
         """Follow a workspace: as it is now, and again whenever it changed."""
         async for name, data in self.client.events(f"/workspaces/{workspace_id}/watch"):
             if name == "data":
@@ -109,7 +109,7 @@ class Builds:
         """List the parameter values of a build."""
         return await self.client.get(f"/workspacebuilds/{build_id}/parameters", list[templates.BuildParameter])
 
-    async def logs(self, build_id: UUID, *, after: int = 0) -> AsyncIterator[jobs.ProvisionerJobLog]:
+    async def logs(self, build_id: UUID, *, after: int = 0) -> AsyncGenerator[jobs.ProvisionerJobLog]:
         """Follow the log of a build until its job ends."""
         path = f"/workspacebuilds/{build_id}/logs"
         async for message in self.client.messages(path, {"follow": "", "after": after or None}):

@@ -114,7 +114,7 @@ class Identity:
     user: User
 
 
-WHOAMI = ui.Table[Identity](
+WHOAMI: ui.Table[Identity] = ui.Table(
     columns={
         "url": lambda row: row.url,
         "username": lambda row: row.user.username,

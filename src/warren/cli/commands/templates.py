@@ -38,7 +38,7 @@ templates = LazyGroup(
     },
 )
 
-LIST = ui.Table["Template"](
+LIST: ui.Table[Template] = ui.Table(
     columns={
         "name": lambda item: item.name,
         "created at": lambda item: ui.when(item.created_at),

@@ -45,7 +45,10 @@ class Source:
 @params.option("--name", "version_name", default="", help="Name of the version; made up unless given.")
 @params.option("--message", "-m", default="", help="What this version changes.")
 @click.option(
-    "--activate/--no-activate", cls=params.FlagOption, default=True, help="Make the version the active one; the default."
+    "--activate/--no-activate",
+    cls=params.FlagOption,
+    default=True,
+    help="Make the version the active one; the default.",
 )
 @params.flag("--always-prompt", help="Ask for all variables, also those with a value from before.")
 @params.flag("--ignore-lockfile", help="Do not warn when there is no lock file of provider versions.")

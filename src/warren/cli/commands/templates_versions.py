@@ -13,7 +13,7 @@ from warren.cli.commands.templates import find, find_version
 from warren.cli.context import Context, org_option
 
 if TYPE_CHECKING:
-    from warren.sdk.types.templates import TemplateVersion
+    from warren.sdk.types.templates import Preset, TemplateVersion
 
 versions = group("versions", "Manage template versions.")
 presets = group("presets", "Look at the presets of a template.")
@@ -27,7 +27,7 @@ class Row:
     active: bool
 
 
-LIST = ui.Table[Row](
+LIST: ui.Table[Row] = ui.Table(
     columns={
         "id": lambda row: str(row.version.id),
         "name": lambda row: row.version.name,
@@ -40,7 +40,7 @@ LIST = ui.Table[Row](
     default=("name", "created at", "created by", "status", "active"),
 )
 
-PRESETS = ui.Table["Preset"](
+PRESETS: ui.Table[Preset] = ui.Table(
     columns={
         "name": lambda preset: preset.Name,
         "parameters": lambda preset: ", ".join(f"{item.Name}={item.Value}" for item in preset.Parameters),

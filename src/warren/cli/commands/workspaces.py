@@ -42,7 +42,7 @@ def starts_at(workspace: Workspace) -> str:
     return schedule_text.text(workspace.autostart_schedule) if workspace.autostart_schedule else ""
 
 
-LIST = ui.Table["Workspace"](
+LIST: ui.Table[Workspace] = ui.Table(
     columns={
         "favorite": lambda item: "★" if item.favorite else "",
         "workspace": lambda item: f"{item.owner_name}/{item.name}",
