@@ -1,0 +1,13 @@
+"""Two ends of a byte stream in one process, with a kernel socket's back-pressure between them."""
+
+from __future__ import annotations
+
+import socket
+
+from anyio.abc import ByteStream, UNIXSocketStream
+
+
+async def stream_pair() -> tuple[ByteStream, ByteStream]:
+    """Make two connected streams."""
+    left, right = socket.socketpair()
+    return await UNIXSocketStream.from_socket(left), await UNIXSocketStream.from_socket(right)

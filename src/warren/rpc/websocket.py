@@ -1,0 +1,263 @@
+"""Byte streams over WebSockets: binary messages whose boundaries carry no meaning.
+
+`connect` dials as a client; `ServerWebSocket` wraps an accepted ASGI WebSocket. Compression is never offered: what
+travels is already encrypted or small.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import ByteStream
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+from warren.errors import RemoteProtocolError, Unavailable
+from warren.sdk import client_errors
+
+CONNECT_SECONDS = 30.0
+CLOSE_SECONDS = 1.0
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+NORMAL_CLOSURE = 1000
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[ByteStream]:
+    """Open a WebSocket to `url` (`ws://` or `wss://`); it is closed with the context.
+
+    Raises:
+        WarrenError: the server refused, with what its answer said (`warren.sdk.client_errors`).
+        Unavailable: it cannot be reached, or did not answer in `CONNECT_SECONDS`.
+    """
+    try:
+        with anyio.fail_after(CONNECT_SECONDS):
+            stream = await _dial(url, tls)
+            websocket = ClientWebSocket(stream, url)
+            try:
+                await websocket.shake_hands(headers)
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+    except TimeoutError as error:
+        raise Unavailable(f"{_host(url)} did not answer within {CONNECT_SECONDS:.0f} s") from error
+    try:
+        yield websocket
+    finally:
+        await websocket.aclose()
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+async def _dial(url: str, tls: ssl.SSLContext | None) -> ByteStream:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise Unavailable(f"`{url}` is not the address of a WebSocket")
+    secure = parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    try:
+        if not secure:
+            return await anyio.connect_tcp(parts.hostname, port)
+        context = tls or ssl.create_default_context()
+        return await anyio.connect_tcp(
+            parts.hostname, port, ssl_context=context, tls=True, tls_standard_compatible=False
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise Unavailable(f"cannot connect to {_host(url)}: {error}") from error
+
+
+class ClientWebSocket(ByteStream):
+    """The client's end of a WebSocket. Made by `connect`."""
+
+    def __init__(self, stream: ByteStream, url: str) -> None:
+        self._stream = stream
+        self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES)
+        self._received: deque[bytes] = deque()
+        self._sending = anyio.Lock()
+        self._closed = False
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Any]:
+        """Have none. (`Any`: anyio's own type.)"""
+        return {}
+
+    async def shake_hands(self, headers: Mapping[str, str]) -> None:
+        """Send the request and wait for the server's answer."""
+        request = self._protocol.connect()
+        for name, value in headers.items():
+            request.headers[name] = value
+        self._protocol.send_request(request)
+        await self._flush()
+        while True:
+            try:
+                self._protocol.receive_data(await self._stream.receive())
+            except (anyio.EndOfStream, anyio.BrokenResourceError, OSError) as error:
+                self._protocol.receive_eof()
+                if self._protocol.handshake_exc is None:
+                    raise Unavailable("the server closed the connection instead of answering") from error
+            answered = self._take_events()
+            self._check_handshake()
+            if answered is not None:
+                return
+
+    def _check_handshake(self) -> None:
+        error = self._protocol.handshake_exc
+        if isinstance(error, InvalidStatus):
+            response = error.response
+            headers = dict(response.headers.raw_items())
+            raise client_errors.from_answer(response.status_code, headers, bytes(response.body or b"")) from error
+        if isinstance(error, InvalidHandshake | WebSocketException):
+            raise RemoteProtocolError(f"the server refused the WebSocket: {error}") from error
+
+    def _take_events(self) -> Response | None:
+        """Keep the payload of data frames; return the answer to the handshake when it came."""
+        answer: Response | None = None
+        for event in self._protocol.events_received():
+            match event:
+                case Response():
+                    answer = event
+                case Frame(opcode=Opcode.BINARY | Opcode.CONT, data=data):
+                    self._received.append(bytes(data))
+                case Frame(opcode=Opcode.TEXT):
+                    self._protocol.fail(1003, "text message where binary was expected")
+                case _:
+                    pass
+        return answer
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Wait for bytes; more than `max_bytes` may come, as the frames had them."""
+        while True:
+            while self._received:
+                if data := self._received.popleft():
+                    return data
+            if self._closed:
+                raise anyio.ClosedResourceError
+            if self._protocol.close_rcvd is not None or self._protocol.close_expected():
+                raise anyio.EndOfStream
+            try:
+                self._protocol.receive_data(await self._stream.receive())
+            except anyio.EndOfStream:
+                self._protocol.receive_eof()
+                raise
+            self._take_events()
+            await self._flush()
+
+    async def send(self, item: bytes) -> None:
+        """Send bytes as one binary message."""
+        try:
+            self._protocol.send_binary(item)
+        except WebSocketException as error:
+            raise anyio.BrokenResourceError from error
+        await self._flush()
+
+    async def send_eof(self) -> None:
+        """Close the socket: a WebSocket has no half-close."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close with 1000, giving the peer a moment to answer."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._say_goodbye()
+        finally:
+            await anyio.aclose_forcefully(self._stream)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            if self._protocol.close_sent is None:
+                self._protocol.send_close(NORMAL_CLOSURE)
+            await self._flush()
+        except (WebSocketException, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            return
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            for data in self._protocol.data_to_send():
+                if data:
+                    await self._stream.send(data)
+                else:
+                    await self._stream.send_eof()
+
+
+class ASGIWebSocket(Protocol):
+    """What `ServerWebSocket` needs of a framework's accepted WebSocket."""
+
+    async def receive_bytes(self) -> bytes:
+        """Wait for a binary message."""
+        ...
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+        ...
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close the socket."""
+        ...
+
+
+class ServerWebSocket(ByteStream):
+    """The server's end of a WebSocket.
+
+    `disconnected` are the errors by which the framework says that the client is gone.
+    """
+
+    def __init__(self, socket: ASGIWebSocket, disconnected: tuple[type[Exception], ...]) -> None:
+        self._socket = socket
+        self._disconnected = disconnected
+        self._closed = False
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Any]:
+        """Have none. (`Any`: anyio's own type.)"""
+        return {}
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Wait for bytes; more than `max_bytes` may come, as the messages had them."""
+        while True:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            try:
+                data = await self._socket.receive_bytes()
+            except self._disconnected as error:
+                raise anyio.EndOfStream from error
+            if data:
+                return data
+
+    async def send(self, item: bytes) -> None:
+        """Send bytes as one binary message."""
+        if self._closed:
+            raise anyio.ClosedResourceError
+        try:
+            await self._socket.send_bytes(item)
+        except self._disconnected as error:
+            raise anyio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        """Close the socket: a WebSocket has no half-close."""
+        await self.aclose()
+
+    async def aclose(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the socket."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._socket.close(code, reason)
+        except (*self._disconnected, RuntimeError):
+            return  # it was closed from the other side
