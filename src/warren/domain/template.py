@@ -259,3 +259,22 @@ def check_imported(job: JobStatus, error: str, *, what: str = "template") -> Non
         )
     if job is JobStatus.CANCELED:
         raise Invalid(f"The provided {what} version was canceled during import. You cannot build workspaces with it!")
+
+
+_ADJECTIVES = (
+    "able", "bold", "brave", "bright", "calm", "clever", "cosy", "deep", "eager", "fair", "fleet", "fresh", "gentle",
+    "glad", "happy", "honest", "jolly", "keen", "kind", "lively", "lucky", "mellow", "merry", "neat", "noble", "proud",
+    "quick", "quiet", "ready", "sharp", "steady", "swift", "tidy", "vivid", "warm", "wise",
+)  # fmt: skip
+_ANIMALS = (
+    "badger", "beaver", "bison", "crane", "deer", "dormouse", "falcon", "ferret", "finch", "fox", "hare", "hedgehog",
+    "heron", "jackdaw", "lark", "lynx", "marmot", "marten", "mole", "newt", "otter", "owl", "pika", "plover", "rabbit",
+    "raven", "robin", "shrew", "squirrel", "stoat", "swallow", "thrush", "vole", "weasel", "wren", "yak",
+)  # fmt: skip
+
+
+def generated_name(number: int) -> str:
+    """Turn a large random number into a name for a version that was given none."""
+    number, adjective = divmod(number, len(_ADJECTIVES))
+    number, animal = divmod(number, len(_ANIMALS))
+    return f"{_ADJECTIVES[adjective]}_{_ANIMALS[animal]}{number % 100}"
