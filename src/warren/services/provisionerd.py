@@ -151,6 +151,7 @@ class Session:
     async def _wait_for_job(self) -> Job | None:
         async with self._notifier.subscribe(POSTED, self._daemon.organization_id) as changes:
             while True:
+                job: Job | None = None
                 with anyio.CancelScope(shield=True):  # a job that was taken must not be lost to a cancellation
                     job = await self._acquire()
                 if job is not None:
