@@ -219,7 +219,7 @@ def plan_from_message(message: pb.GetResourcesMonitoringConfigurationResponse) -
 
 def samples_to_message(samples: Sequence[Sample]) -> pb.PushResourcesMonitoringUsageRequest:
     """Write measurements."""
-    return pb.PushResourcesMonitoringUsageRequest(datapoints=list(map(_datapoint, samples)))
+    return pb.PushResourcesMonitoringUsageRequest(datapoints=[_datapoint(sample) for sample in samples])
 
 
 def _datapoint(sample: Sample) -> pb.PushResourcesMonitoringUsageRequest.Datapoint:

@@ -31,7 +31,11 @@ class SSHServer:
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._closing = False
         self._max_timeout_seconds = max_timeout_seconds
-        self._host_key = asyncssh.import_private_key(host_key_pem)
+        self._host_keys = [asyncssh.import_private_key(host_key_pem)]
+
+    def add_host_key(self, pem: bytes) -> None:
+        """Offer one more host key to new connections."""
+        self._host_keys.append(asyncssh.import_private_key(pem))
 
     async def serve(self, connection: socket.socket, ip: str) -> None:
         """Serve one connection until it ends; takes the socket."""
@@ -71,7 +75,7 @@ class SSHServer:
         keepalive = self._max_timeout_seconds / MISSED_KEEPALIVES
         return {
             "server_factory": lambda: server,
-            "server_host_keys": [self._host_key],
+            "server_host_keys": list(self._host_keys),
             "encryption_algs": CIPHERS,
             "compression_algs": ["none"],
             "encoding": None,

@@ -1,0 +1,119 @@
+"""The agent as a process: log, signals, the program that answers to `coder`, listeners on loopback."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import structlog
+
+from warren.agent.agent import Agent
+from warren.agent.api import Facts, debug_routes, metrics_routes
+from warren.agent.commands import CommandFactory, Settings
+from warren.agent.config import AgentConfig
+from warren.agent.http_server import Router, serve_http
+from warren.agent.linux import LinuxProcesses, LinuxSystem
+from warren.agent.scripts import Folders
+from warren.clock import SystemClock
+
+log = structlog.get_logger()
+
+NAMES = ("coder", "warren")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The folder and path of the wrapper that runs this very Warren."""
+
+    folder: Path
+    path: Path
+
+
+def install_wrappers(folder: Path) -> Program:
+    """Write small programs named `coder` and `warren` that run this Warren, whatever the PATH says.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m warren "$@"\n'
+    for name in NAMES:
+        path = folder / name
+        if path.is_file() and path.read_text() == text:
+            continue
+        # Written beside and renamed: a command that runs at this moment keeps its file.
+        fresh = folder / f".{name}.{os.getpid()}"
+        fresh.write_text(text)
+        fresh.chmod(0o755)
+        fresh.replace(path)
+    return Program(folder, folder / NAMES[0])
+
+
+async def run(config: AgentConfig, environment: Mapping[str, str]) -> None:
+    """Run an agent until a stop signal."""
+    system = LinuxSystem(environment)
+    folders = Folders(config.log_folder, config.data_folder)
+    folders.bin.mkdir(mode=0o700, parents=True, exist_ok=True)
+    program = install_wrappers(folders.base / "program")
+    settings = Settings(
+        process_environment=environment,
+        program=str(program.path),
+        first_on_path=(str(folders.bin), str(program.folder)),
+    )
+    commands = CommandFactory(system, settings, lambda: config.token)
+    agent = Agent(
+        config,
+        system=system,
+        processes=LinuxProcesses(),
+        commands=commands,
+        folders=folders,
+        clock=SystemClock(),
+        tls=None,
+    )
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_watch_signals, stop)
+        tasks.start_soon(_serve_loopback, config.debug_address, Router(debug_routes(agent.facts)), agent.facts)
+        tasks.start_soon(_serve_loopback, config.prometheus_address, Router(metrics_routes(agent.facts)), agent.facts)
+        await agent.run(stop)
+        tasks.cancel_scope.cancel()
+
+
+async def _watch_signals(stop: anyio.Event) -> None:
+    with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        async for number in signals:
+            log.info("signal.received", signal=number.name)
+            stop.set()
+
+
+async def _serve_loopback(address: str, router: Router, facts: Facts) -> None:
+    """Serve an HTTP API at `host:port`; a port that is taken, as by a second agent, is no reason to fail."""
+    host, _, port = address.rpartition(":")
+    if not port:
+        return
+    try:
+        listener = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+    except (OSError, ValueError) as error:
+        log.info("listener.unavailable", address=address, error=str(error))
+        return
+    listener.setblocking(False)
+    facts.own_ports.add(listener.getsockname()[1])
+    with listener:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await anyio.wait_readable(listener)
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                tasks.start_soon(serve_http, connection, router)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
