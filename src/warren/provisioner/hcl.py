@@ -246,9 +246,8 @@ class _Reader:
     def _bracket(self, char: str, brackets: list[str]) -> None:
         if char in _OPEN:
             brackets.append(_CLOSE[_OPEN.index(char)])
-        elif char in _CLOSE:
-            if not brackets or brackets.pop() != char:
-                raise HclError(f'Unexpected "{char}"', self._line())
+        elif char in _CLOSE and (not brackets or brackets.pop() != char):
+            raise HclError(f'Unexpected "{char}"', self._line())
 
     def _skip_string(self) -> None:
         """Pass a quoted template, with the expressions inside it."""

@@ -6,7 +6,7 @@ raised as `StepFailed` with the words that job errors have.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,7 +321,7 @@ async def open_session(
     cancellation: Cancellation,
     clock: Clock,
     log: StageListener,
-) -> AsyncIterator[Session]:
+) -> AsyncGenerator[Session]:
     """Open a session in a job's folder, with a provider of its own unless the published one is to be used."""
     if config.coder_provider is CoderProvider.REGISTRY:
         yield Session(config, binary, folder, source, cancellation, clock, log, None)

@@ -1,7 +1,7 @@
 """The folders of a provisioner: one for each job, and what `init` fetched for each template version.
 
-A job's folder `<cache>/jobs/<job id>/` holds the unpacked template, Terraform's state and the process it runs in. It is
-removed when the job is over; when the daemon was killed it is still there, and `recover` gives the state back.
+A job's folder `<cache>/jobs/<job id>/` holds the unpacked template and Terraform's state. It is removed when the server
+has the result; when the daemon was killed before that it is still there, and `recover` gives the state back.
 
 What `init` fetched is *frozen* in `<cache>/frozen/<key>/`: builds of the same source link to it and do not run `init`.
 """
@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,6 @@ PLAN_FILE = "terraform.tfplan"
 LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 GRAPH_FILE = "graph.dot"
-_PROCESS_FILE = ".warren-pid"
 _RECOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _KEEP = timedelta(days=30)
@@ -88,9 +87,9 @@ class Cache:
         return Frozen(self.folder / "frozen" / key)
 
     def clean(self, now: datetime) -> None:
-        """Remove what `init` fetched for sources that no build used for a month."""
+        """Remove what `init` fetched for sources that no build used for a month, and jobs that nobody recovered."""
         oldest = (now - _KEEP).timestamp()
-        for path in (self.folder / "frozen").iterdir():
+        for path in [*(self.folder / "frozen").iterdir(), *self.jobs.iterdir()]:
             with suppress(OSError):
                 if path.is_symlink():
                     if not path.exists():
@@ -98,17 +97,20 @@ class Cache:
                 elif path.stat().st_mtime < oldest:
                     shutil.rmtree(path, ignore_errors=True)
 
-    @contextmanager
-    def job(self, job_id: str) -> Iterator[Path]:
-        """Make the folder of a job, for its user alone, and remove it afterwards."""
+    def begin(self, job_id: str) -> Path:
+        """Make the folder of a job, for its user alone.
+
+        Raises:
+            Invalid: `job_id` is no UUID.
+        """
         folder = self.job_folder(job_id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
-        (folder / _PROCESS_FILE).write_text(str(os.getpid()))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    def forget(self, job_id: str) -> None:
+        """Remove the folder of a job, after what it held was stored elsewhere."""
+        shutil.rmtree(self.job_folder(job_id), ignore_errors=True)
 
 
 async def recover(cache: Cache, job_id: str) -> bytes | None:
@@ -123,11 +125,6 @@ async def recover(cache: Cache, job_id: str) -> bytes | None:
     state = folder / STATE_FILE
     data = await anyio.to_thread.run_sync(_read, state)
     return data or None
-
-
-def forget(cache: Cache, job_id: str) -> None:
-    """Remove the folder of a job, after what it held was stored elsewhere."""
-    shutil.rmtree(cache.job_folder(job_id), ignore_errors=True)
 
 
 def frozen_key(archive: bytes, modules: bytes, terraform_version: str) -> str:
@@ -203,6 +200,6 @@ def _processes_in(folder: Path) -> Iterator[int]:
     target = folder.resolve()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            # A local-exec command runs in that folder too, but is Terraform's to end: only leaders of a session are ours.
+            # Commands of local-exec run there too, but Terraform ends them: only leaders of a session are ours.
             if (entry / "cwd").readlink() == target and os.getsid(int(entry.name)) == int(entry.name):
                 yield int(entry.name)

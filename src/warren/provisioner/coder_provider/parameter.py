@@ -286,7 +286,7 @@ def _parse_list(value: str) -> list[str] | None:
         return None
     if not isinstance(parsed, list):
         return None
-    items: list[object] = parsed
+    items: list[object] = parsed  # pyright: ignore[reportUnknownVariableType]  of JSON, checked below
     return [item for item in items if isinstance(item, str)] if all(isinstance(item, str) for item in items) else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +58,7 @@ class RunningProvider:
 
 
 @asynccontextmanager
-async def serve_provider(environment: Mapping[str, str]) -> AsyncIterator[RunningProvider]:
+async def serve_provider(environment: Mapping[str, str]) -> AsyncGenerator[RunningProvider]:
     """Serve the provider with the values of one build, for as long as the context lasts."""
     # In the temporary folder, not in the job's: a socket's path may have 107 bytes only.
     with TemporaryDirectory(prefix="warren-provider-") as folder:
@@ -250,7 +250,7 @@ def _handlers(provider: CoderProvider) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(_SERVICE, handlers)
 
 
-def _handler(call: Callable[..., Awaitable[Message]], read: _Deserialize) -> grpc.RpcMethodHandler:
+def _handler(call: Callable[..., Awaitable[Message]], read: _Deserialize) -> grpc.RpcMethodHandler[Message, Message]:
     async def answer(request: Message, _context: object) -> Message:
         try:
             return await call(request)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 import msgpack
 
@@ -20,6 +20,10 @@ UNKNOWN: Final = UnknownValue()
 
 Value: TypeAlias = "str | bool | int | float | UnknownValue | Sequence[Value] | Mapping[str, Value] | None"
 Object: TypeAlias = dict[str, Value]
+
+# msgpack has no annotations of its own.
+_unpack = cast("Callable[..., Value]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
+_pack = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
 
 _UNKNOWN_CODES = (0, 12)  # 12 carries refinements ("not null", a prefix), which we do not need
 
@@ -38,8 +42,7 @@ def _to_ext(value: object) -> object:
 
 def decode(data: bytes) -> Value:
     """Read a value; numbers too large for msgpack arrive as text and stay text."""
-    value: Value = msgpack.unpackb(data, ext_hook=_from_ext, strict_map_key=False)
-    return value
+    return _unpack(data, ext_hook=_from_ext, strict_map_key=False)
 
 
 def decode_object(data: bytes) -> Object | None:
@@ -54,9 +57,7 @@ def decode_object(data: bytes) -> Object | None:
 
 def encode(value: Value) -> bytes:
     """Write a value."""
-    packed = msgpack.packb(value, default=_to_ext)
-    assert packed is not None
-    return packed
+    return _pack(value, default=_to_ext)
 
 
 def text(value: Value) -> str:

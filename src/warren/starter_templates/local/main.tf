@@ -1,0 +1,141 @@
+# A workspace is a process on the machine that runs the provisioner: no container, no cloud, nothing to download.
+
+terraform {
+  required_providers {
+    coder = {
+      source = "coder/coder"
+    }
+  }
+}
+
+variable "data_dir" {
+  type        = string
+  default     = ""
+  description = "Where home folders are kept; empty: ~/.local/share/warren/workspaces of the user who runs the provisioner."
+}
+
+data "coder_provisioner" "me" {}
+data "coder_workspace" "me" {}
+data "coder_workspace_owner" "me" {}
+
+locals {
+  root = var.data_dir != "" ? var.data_dir : pathexpand("~/.local/share/warren/workspaces")
+  dir  = "${local.root}/${data.coder_workspace.me.id}"
+  home = "${local.dir}/home"
+}
+
+resource "coder_agent" "main" {
+  os   = data.coder_provisioner.me.os
+  arch = data.coder_provisioner.me.arch
+  dir  = local.home
+
+  env = {
+    GIT_AUTHOR_NAME     = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
+    GIT_AUTHOR_EMAIL    = data.coder_workspace_owner.me.email
+    GIT_COMMITTER_NAME  = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
+    GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
+  }
+
+  metadata {
+    key          = "cpu"
+    display_name = "CPU load"
+    script       = "cut -d' ' -f1 /proc/loadavg"
+    interval     = 10
+    timeout      = 1
+  }
+
+  metadata {
+    key          = "home"
+    display_name = "Home folder"
+    script       = "du -sh ${local.home} | cut -f1"
+    interval     = 60
+    timeout      = 10
+  }
+}
+
+# The folder lives as long as the workspace: a stop keeps it, a delete removes it.
+resource "terraform_data" "home" {
+  input = {
+    dir  = local.dir
+    home = local.home
+  }
+
+  provisioner "local-exec" {
+    command     = <<-EOT
+      umask 077
+      [ -d "$HOME_DIR" ] && exit 0
+      mkdir -p "$HOME_DIR"
+      [ ! -d /etc/skel ] || cp -R /etc/skel/. "$HOME_DIR"
+    EOT
+    environment = { HOME_DIR = self.input.home }
+  }
+
+  provisioner "local-exec" {
+    when        = destroy
+    command     = "rm -rf \"$WORKSPACE_DIR\""
+    environment = { WORKSPACE_DIR = self.output.dir }
+  }
+}
+
+# The agent lives from start to stop. Its token changes with every start, so every start replaces it.
+resource "terraform_data" "agent" {
+  count            = data.coder_workspace.me.start_count
+  triggers_replace = [coder_agent.main.token]
+  input            = terraform_data.home.output
+
+  # In a session of its own, so that it outlives Terraform and the server. Of the environment only what a login would
+  # have: the rest has secrets of the owner. All output goes to a file, or Terraform would wait for the end of it.
+  provisioner "local-exec" {
+    command = <<-EOT
+      umask 077
+      mkdir -p "$HOME_DIR" && cd "$HOME_DIR" || exit 1
+      printf '%s' "$AGENT_TOKEN" >"$WORKSPACE_DIR/agent.token"
+      printf '%s' "$AGENT_SCRIPT" >"$WORKSPACE_DIR/agent.sh"
+      set -- PATH="$PATH" HOME="$HOME_DIR" USER="$(id -un)" LOGNAME="$(id -un)" BINARY_DIR="$WORKSPACE_DIR" \
+        CODER_AGENT_LOG_DIR="$WORKSPACE_DIR" CODER_AGENT_SCRIPT_DATA_DIR="$WORKSPACE_DIR"
+      for name in SHELL LANG LC_ALL TZ SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy no_proxy; do
+        eval "value=\$$name"
+        [ -z "$value" ] || set -- "$@" "$name=$value"
+      done
+      nohup setsid env -i "$@" sh -c '
+        CODER_AGENT_TOKEN=$(cat "$BINARY_DIR/agent.token")
+        export CODER_AGENT_TOKEN
+        exec sh "$BINARY_DIR/agent.sh"
+      ' >"$WORKSPACE_DIR/agent.log" 2>&1 </dev/null &
+      echo $! >"$WORKSPACE_DIR/agent.pid"
+    EOT
+    environment = {
+      AGENT_TOKEN   = coder_agent.main.token
+      AGENT_SCRIPT  = coder_agent.main.init_script
+      WORKSPACE_DIR = self.input.dir
+      HOME_DIR      = self.input.home
+    }
+  }
+
+  # Ask the agent to end, which runs its stop scripts; then end whatever still has this workspace's environment.
+  provisioner "local-exec" {
+    when        = destroy
+    command     = <<-EOT
+      read -r pid <"$WORKSPACE_DIR/agent.pid" || exit 0
+      ours() {
+        [ -d /proc/self ] || return 0
+        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qxF "BINARY_DIR=$WORKSPACE_DIR"
+      }
+      left() {
+        grep -lszxF "BINARY_DIR=$WORKSPACE_DIR" /proc/[0-9]*/environ | cut -d/ -f3
+      }
+      if ours && kill -TERM "$pid" 2>/dev/null; then
+        tries=300
+        while [ "$tries" -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
+          sleep 0.1
+          tries=$((tries - 1))
+        done
+      fi
+      kill -TERM -"$pid" 2>/dev/null
+      kill -TERM $(left) 2>/dev/null && sleep 0.5
+      kill -KILL $(left) 2>/dev/null
+      rm -f "$WORKSPACE_DIR/agent.pid"
+    EOT
+    environment = { WORKSPACE_DIR = self.output.dir }
+  }
+}
