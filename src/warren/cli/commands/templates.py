@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ async def pull(
     version = await _pick_version(context, template, wanted)
     archive = await context.client.templates.download(version.job.file_id, as_zip=as_zip)
     if as_tar or as_zip:
-        click.get_binary_stream("stdout").write(archive)
+        sys.stdout.buffer.write(archive)
         return
     from warren.cli.archive import unpack
 
