@@ -72,6 +72,7 @@ class Agent:
         self.facts = Facts(system, config.log_folder)
         self._scripts: ScriptRunner | None = None
         self._network: Network | None = None
+        self._network_failed = anyio.Event()
         self._connected = False
 
     async def run(self, stop: anyio.Event) -> None:
@@ -109,7 +110,7 @@ class Agent:
     async def _serve(self, control: ControlPlane, mux: Multiplexer) -> None:
         state = self._state
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_raise_when_closed, mux)
+            tasks.start_soon(_raise_when_set, mux.closed, "the connection to the control plane ended")
             for routine in (
                 reports.refresh_banners,
                 reports.report_resources,
@@ -138,6 +139,7 @@ class Agent:
             tasks.start_soon(state.apps.run, manifest.apps)
             tasks.start_soon(reports.report_healths, state, control)
         network = await self._join_network(manifest)
+        tasks.start_soon(_raise_when_set, self._network_failed, "the network failed")
         tasks.start_soon(network.coordinate, control.client)
         tasks.start_soon(reports.report_stats, control, network.measure)
 
@@ -172,8 +174,20 @@ class Agent:
         return network
 
     async def _run_network(self, manifest: Manifest, *, task_status: TaskStatus[Network]) -> None:
+        """Be in the network; when it fails the connection ends too, and the next one joins anew."""
+        try:
+            await self._stay_in_network(manifest, task_status)
+        except Exception:
+            if self._network is None:  # whoever waits for the start is told
+                raise
+            log.exception("network.failed")
+            self._network = None
+            self._network_failed.set()
+
+    async def _stay_in_network(self, manifest: Manifest, task_status: TaskStatus[Network]) -> None:
         from warren.agent.network import Network
 
+        self._network_failed = anyio.Event()
         async with Network.open(
             manifest,
             self._config,
@@ -204,9 +218,9 @@ class Agent:
         log.info("agent.stopped")
 
 
-async def _raise_when_closed(mux: Multiplexer) -> None:
-    await mux.closed.wait()
-    raise Unavailable("the connection to the control plane ended")
+async def _raise_when_set(event: anyio.Event, reason: str) -> None:
+    await event.wait()
+    raise Unavailable(reason)
 
 
 def _cause(group: ExceptionGroup[Exception]) -> WarrenError:
@@ -225,6 +239,7 @@ def _cause(group: ExceptionGroup[Exception]) -> WarrenError:
 def _leaves(group: ExceptionGroup[Exception]) -> Iterable[Exception]:
     for error in group.exceptions:
         if isinstance(error, ExceptionGroup):
-            yield from _leaves(error)
+            # isinstance forgets what the group is of
+            yield from _leaves(error)  # pyright: ignore[reportUnknownArgumentType]
         else:
             yield error

@@ -36,7 +36,7 @@ class ControlPlane:
 
     async def report_startup(self, version: str, directory: str, subsystems: Sequence[str]) -> None:
         """Tell who runs here."""
-        kinds = [pb.Startup.Subsystem.Value(name.upper()) for name in subsystems]
+        kinds = [name.upper() for name in subsystems]  # enum values by their names
         startup = pb.Startup(version=version, expanded_directory=directory, subsystems=kinds)
         await self.client.unary(AgentAPI.UpdateStartup, pb.UpdateStartupRequest(startup=startup))
 
