@@ -238,7 +238,7 @@ class Node:
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[Watch]:
         """Follow the node's events from now on."""
-        watch = Watch(*anyio.create_memory_object_stream[_engine.Event](256))
+        watch = Watch(*anyio.create_memory_object_stream["_engine.Event"](256))
         self._watches.append(watch)
         try:
             yield watch
