@@ -6,6 +6,8 @@ from datetime import UTC
 from uuid import UUID
 
 from warren.errors import RemoteProtocolError
+from warren.net.coordinator import Request
+from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.node import NodeInfo, PeerUpdate, PeerUpdateKind
 from warren.rpc._pb import tailnet_pb2 as pb
 
@@ -106,3 +108,90 @@ def _disco_key(text: str) -> bytes:
     if len(key) != 32 or not text.startswith(DISCO_KEY_PREFIX):
         raise RemoteProtocolError(f"malformed disco key: {text!r}")
     return key
+
+
+def derp_map_to_message(derp_map: DERPMap) -> pb.DERPMap:
+    """Write a DERP map. `home_params` is always there, as clients are used to."""
+    message = pb.DERPMap(home_params=pb.DERPMap.HomeParams(region_score=dict(derp_map.region_score)))
+    for region_id, region in derp_map.regions.items():
+        message.regions[region_id].CopyFrom(_region_to_message(region))
+    return message
+
+
+def derp_map_from_message(message: pb.DERPMap) -> DERPMap:
+    """Read a DERP map."""
+    regions = {region_id: _region_from_message(region) for region_id, region in message.regions.items()}
+    return DERPMap(regions=regions, region_score=dict(message.home_params.region_score))
+
+
+def _region_to_message(region: DERPRegion) -> pb.DERPMap.Region:
+    return pb.DERPMap.Region(
+        region_id=region.region_id,
+        embedded_relay=region.embedded_relay,
+        region_code=region.region_code,
+        region_name=region.region_name,
+        avoid=region.avoid,
+        nodes=[_node_to_region_message(node) for node in region.nodes],
+    )
+
+
+def _node_to_region_message(node: DERPNode) -> pb.DERPMap.Region.Node:
+    return pb.DERPMap.Region.Node(
+        name=node.name,
+        region_id=node.region_id,
+        host_name=node.host_name,
+        cert_name=node.cert_name,
+        ipv4=node.ipv4,
+        ipv6=node.ipv6,
+        stun_port=node.stun_port,
+        stun_only=node.stun_only,
+        derp_port=node.derp_port,
+        insecure_for_tests=node.insecure_for_tests,
+        force_http=node.force_http,
+        stun_test_ip=node.stun_test_ip,
+        can_port_80=node.can_port_80,
+    )
+
+
+def _region_from_message(message: pb.DERPMap.Region) -> DERPRegion:
+    return DERPRegion(
+        region_id=message.region_id,
+        region_code=message.region_code,
+        region_name=message.region_name,
+        embedded_relay=message.embedded_relay,
+        avoid=message.avoid,
+        nodes=tuple(_node_from_region_message(node) for node in message.nodes),
+    )
+
+
+def _node_from_region_message(message: pb.DERPMap.Region.Node) -> DERPNode:
+    return DERPNode(
+        name=message.name,
+        region_id=message.region_id,
+        host_name=message.host_name,
+        cert_name=message.cert_name,
+        ipv4=message.ipv4,
+        ipv6=message.ipv6,
+        stun_port=message.stun_port,
+        stun_only=message.stun_only,
+        derp_port=message.derp_port,
+        insecure_for_tests=message.insecure_for_tests,
+        force_http=message.force_http,
+        stun_test_ip=message.stun_test_ip,
+        can_port_80=message.can_port_80,
+    )
+
+
+def request_from_message(message: pb.CoordinateRequest) -> Request:
+    """Read what a peer asks of the coordinator.
+
+    Raises:
+        RemoteProtocolError: an id or key is malformed.
+    """
+    return Request(
+        node=node_from_message(message.update_self.node) if message.HasField("update_self") else None,
+        add_tunnel=uuid_from_bytes(message.add_tunnel.id) if message.HasField("add_tunnel") else None,
+        remove_tunnel=uuid_from_bytes(message.remove_tunnel.id) if message.HasField("remove_tunnel") else None,
+        disconnect=message.HasField("disconnect"),
+        ready_for=tuple(uuid_from_bytes(ready.id) for ready in message.ready_for_handshake),
+    )
