@@ -117,23 +117,28 @@ resource "terraform_data" "agent" {
     when        = destroy
     command     = <<-EOT
       read -r pid <"$WORKSPACE_DIR/agent.pid" || exit 0
-      ours() {
-        [ -d /proc/self ] || return 0
-        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qxF "BINARY_DIR=$WORKSPACE_DIR"
-      }
-      left() {
-        grep -lszxF "BINARY_DIR=$WORKSPACE_DIR" /proc/[0-9]*/environ | cut -d/ -f3
-      }
-      if ours && kill -TERM "$pid" 2>/dev/null; then
-        tries=300
-        while [ "$tries" -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
-          sleep 0.1
+      mine="BINARY_DIR=$WORKSPACE_DIR"
+      if [ -d /proc/self ]; then
+        # A process that only waits to be reaped has no environment, and one that got the number later has another.
+        runs() { grep -qszxF "$mine" "/proc/$pid/environ"; }
+        left() { grep -lszxF "$mine" /proc/[0-9]*/environ | cut -d/ -f3; }
+      else
+        runs() { kill -0 "$pid" 2>/dev/null; }
+        left() { pgrep -g "$pid"; }
+      fi
+      if runs; then
+        kill -TERM "$pid"
+        tries=600
+        while [ "$tries" -gt 0 ] && runs; do
+          sleep 0.05
           tries=$((tries - 1))
         done
       fi
-      kill -TERM -"$pid" 2>/dev/null
-      kill -TERM $(left) 2>/dev/null && sleep 0.5
-      kill -KILL $(left) 2>/dev/null
+      if [ -n "$(left)" ]; then
+        kill -TERM $(left) 2>/dev/null
+        sleep 0.3
+        kill -KILL $(left) 2>/dev/null
+      fi
       rm -f "$WORKSPACE_DIR/agent.pid"
     EOT
     environment = { WORKSPACE_DIR = self.output.dir }
