@@ -25,6 +25,7 @@ impl Batch {
         self.spans.clear();
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }

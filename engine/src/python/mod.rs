@@ -1,6 +1,8 @@
 //! The Python face of the engine: convert, call, convert back.
 
+mod engine;
 mod errors;
+mod events;
 mod relay;
 
 use pyo3::prelude::*;
@@ -10,5 +12,7 @@ use pyo3::prelude::*;
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
+    engine::register(module)?;
+    events::register(module)?;
     relay::register(module)
 }

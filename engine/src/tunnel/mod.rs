@@ -17,9 +17,6 @@ pub const OVERHEAD: usize = 32;
 /// No message that a session writes by itself (handshakes, cookies, keepalives) is longer than this.
 pub const MAX_CONTROL: usize = 148;
 
-/// Seconds between persistent keepalives, where a peer asks for them.
-const KEEPALIVE_SECONDS: u16 = 25;
-
 /// What a datagram turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -57,6 +54,11 @@ pub fn addressee(datagram: &[u8]) -> Option<Addressee> {
     }
 }
 
+/// Whether a message of ours begins a handshake.
+pub fn initiates(message: &[u8]) -> bool {
+    message.len() == MAX_CONTROL && message[0] == 1
+}
+
 /// Read the static key of whoever sent a handshake initiation; `None` when it is not meant for us.
 pub fn initiator(private: &[u8; 32], public: &[u8; 32], datagram: &[u8]) -> Option<[u8; 32]> {
     let Ok(boringtun::noise::Packet::HandshakeInit(message)) = Tunn::parse_incoming_packet(datagram) else {
@@ -73,16 +75,14 @@ pub struct Session {
     private: [u8; 32],
     peer: [u8; 32],
     index: u32,
-    keepalive: bool,
 }
 
 impl Session {
     /// Make a session that has no keys yet; `index` is the 24-bit number by which the peer addresses it.
-    pub fn new(private: &[u8; 32], peer: &[u8; 32], keepalive: bool, index: u32) -> Self {
-        let every = keepalive.then_some(KEEPALIVE_SECONDS);
-        let tunn =
-            Tunn::new(StaticSecret::from(*private), PublicKey::from(*peer), None, every, index & 0x00ff_ffff, None);
-        Self { tunn, private: *private, peer: *peer, index, keepalive }
+    pub fn new(private: &[u8; 32], peer: &[u8; 32], index: u32) -> Self {
+        let index = index & 0x00ff_ffff;
+        let tunn = Tunn::new(StaticSecret::from(*private), PublicKey::from(*peer), None, None, index, None);
+        Self { tunn, private: *private, peer: *peer, index }
     }
 
     /// The number by which the peer addresses this session.
@@ -90,17 +90,13 @@ impl Session {
         self.index
     }
 
-    /// Whether persistent keepalives are on.
-    pub fn keepalive(&self) -> bool {
-        self.keepalive
+    /// Begin anew with no keys and another index: the peer restarted.
+    pub fn restart(&mut self, index: u32) {
+        *self = Self::new(&self.private, &self.peer, index);
     }
 
-    /// Begin anew with no keys and another index: the peer restarted, or keepalives were switched.
-    pub fn restart(&mut self, keepalive: bool, index: u32) {
-        *self = Self::new(&self.private, &self.peer, keepalive, index);
-    }
-
-    /// Seal an inner packet into `out`; without keys, keep it and write a handshake initiation instead.
+    /// Seal an inner packet into `out`; without keys, keep it and write a handshake initiation instead. An empty
+    /// packet is a keepalive.
     ///
     /// `out` holds at least `packet.len() + OVERHEAD` bytes, and `MAX_CONTROL`. Returns what to send, if anything.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
@@ -130,6 +126,11 @@ impl Session {
     /// Renew keys, retry handshakes and send keepalives when they are due; call about once a second.
     pub fn tick(&mut self, out: &mut [u8]) -> Option<usize> {
         written(self.tunn.update_timers(out))
+    }
+
+    /// Write a handshake initiation although one is under way: the earlier one may have been lost.
+    pub fn initiate_again(&mut self, out: &mut [u8]) -> Option<usize> {
+        written(self.tunn.format_handshake_initiation(out, true))
     }
 
     /// How long ago the last handshake completed.

@@ -3,7 +3,7 @@ use super::*;
 fn pair() -> (Session, Session) {
     let (a, b) = ([0x48; 32], [0x50; 32]);
     let public = |private: [u8; 32]| PublicKey::from(&StaticSecret::from(private)).to_bytes();
-    (Session::new(&a, &public(b), false, 7), Session::new(&b, &public(a), false, 9))
+    (Session::new(&a, &public(b), 7), Session::new(&b, &public(a), 9))
 }
 
 fn inner(length: usize) -> Vec<u8> {

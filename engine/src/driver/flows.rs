@@ -1,0 +1,570 @@
+//! TCP connections: between the netstack and the sockets at their near ends.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event as Ready;
+use mio::unix::SourceFd;
+use mio::Interest;
+use slab::Slab;
+use socket2::{Socket, Type};
+use std::os::fd::AsRawFd;
+
+use super::local;
+use super::node::{token, Node, FLOW, PENDING};
+use super::outbox::Event;
+use super::peers::PeerId;
+use crate::netstack::device::Span;
+use crate::netstack::packet::Ends;
+use crate::netstack::{FlowId, Stage};
+
+/// What one connection may put on its way in one go.
+const BURST: usize = 256 << 10;
+/// Goes between tunnel and socket before other connections get their turn.
+const ROUNDS: usize = 8;
+/// Bytes in flight on a relayed path: relays queue 512 packets for a client and drop the rest.
+const RELAYED_IN_FLIGHT: usize = 512 << 10;
+/// A peer may have this many connection attempts waiting for local ports.
+const MAX_PENDING: usize = 1024;
+/// All connections of a node together.
+const MAX_FLOWS: usize = 16_384;
+/// Accepted connections and other news that Python has not fetched.
+const MAX_UNFETCHED: usize = 4096;
+/// A local port that does not answer within this is refused.
+const LOCAL_CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// After the near end was closed the far end has this long to do the same.
+const LINGER: Duration = Duration::from_secs(60);
+/// Handshakes of accepted connections must complete within this.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Somebody listens on that port already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListenError;
+
+/// What a connection is for.
+enum Purpose {
+    Dial { token: u64 },
+    Listen { port: u16 },
+    Forward,
+}
+
+/// The near end of a connection.
+struct Near {
+    peer: PeerId,
+    purpose: Purpose,
+    socket: Option<Socket>,
+    announced: bool,
+    readable: bool,
+    writable: bool,
+    /// The near end has nothing more to send.
+    ended: bool,
+    /// The far end has finished, and the near end was told.
+    told_end: bool,
+    /// The near end is closed altogether.
+    gone: bool,
+    /// Opening or lingering ends here.
+    deadline: Option<Instant>,
+}
+
+/// An opening segment whose local port is being tried.
+struct Pending {
+    peer: PeerId,
+    ends: Ends,
+    opening: Vec<u8>,
+    socket: Socket,
+    /// How many loopback addresses were tried before.
+    tried: usize,
+    deadline: Instant,
+}
+
+/// The near ends of all connections.
+#[derive(Default)]
+pub struct Flows {
+    near: HashMap<FlowId, Near>,
+    pending: Slab<Pending>,
+    pending_by_ends: HashMap<Ends, usize>,
+    listeners: HashSet<u16>,
+    /// Connections that want a turn.
+    ready: VecDeque<FlowId>,
+    queued: HashSet<FlowId>,
+    /// Connections that got packets in the present batch.
+    fed: VecDeque<FlowId>,
+    /// Connections that could not send because the way to the peer is full.
+    starved: HashSet<FlowId>,
+}
+
+impl Flows {
+    pub fn push(&mut self, id: FlowId) {
+        if self.queued.insert(id) {
+            self.ready.push_back(id);
+        }
+    }
+
+    pub fn busy(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub fn next_fed(&mut self) -> Option<FlowId> {
+        self.fed.pop_front()
+    }
+
+    /// There is room again on the ways out.
+    pub fn unblock(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.push(id);
+        }
+    }
+}
+
+impl Node {
+    /// Begin a TCP connection.
+    pub fn dial(&mut self, now: Instant, token: u64, address: Ipv6Addr, port: u16, timeout: Duration) {
+        let begun = self.peers.owner(&address).ok_or("no peer has the address").and_then(|peer| {
+            let local = self.source_for(&address).ok_or("this node has no address")?;
+            let free = self.netstack.free_port(local, (address, port)).ok_or("all local ports are taken")?;
+            let ends = Ends { local: (local, free), remote: (address, port) };
+            Ok((peer, self.netstack.connect(ends).ok_or("the connection cannot be made")?))
+        });
+        match begun {
+            Ok((peer, id)) => {
+                let near = Near::new(peer, Purpose::Dial { token }, None, now + timeout);
+                self.flows.near.insert(id, near);
+                self.serve(now, id);
+            }
+            Err(why) => {
+                let reason = format!("{address} cannot be reached: {why}");
+                self.outbox.push(Event::DialFailed { token, code: "unreachable", reason });
+            }
+        }
+    }
+
+    /// Give up a dial.
+    pub fn cancel_dial(&mut self, now: Instant, token: u64) {
+        let dials = |near: &Near| matches!(near.purpose, Purpose::Dial { token: of } if of == token) && !near.announced;
+        let id = self.flows.near.iter().find(|(_, near)| dials(near)).map(|(id, _)| *id);
+        if let Some(id) = id {
+            self.flows.near.remove(&id);
+            self.abort_flow(now, id);
+        }
+    }
+
+    /// Accept connections to a port.
+    pub fn listen(&mut self, port: u16) -> Result<(), ListenError> {
+        if self.flows.listeners.insert(port) {
+            Ok(())
+        } else {
+            Err(ListenError)
+        }
+    }
+
+    /// Stop accepting connections to a port.
+    pub fn unlisten(&mut self, port: u16) {
+        self.flows.listeners.remove(&port);
+    }
+
+    /// A TCP segment for us stands in the slab.
+    pub fn on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
+        if let Some(id) = self.netstack.find(&ends) {
+            if self.netstack.enqueue(id, span) {
+                self.flows.fed.push_back(id);
+            }
+            return;
+        }
+        if self.flows.pending_by_ends.contains_key(&ends) {
+            return; // the peer asks again while the local port is being tried
+        }
+        let room = self.netstack.len() < MAX_FLOWS && self.outbox.len() < MAX_UNFETCHED;
+        if opens && room && self.flows.listeners.contains(&ends.local.1) {
+            let opening = self.slab.bytes[span.start..span.end].to_vec();
+            let purpose = Purpose::Listen { port: ends.local.1 };
+            self.accept(now, peer, ends, &opening, purpose, None);
+        } else if opens && room && self.config.forward_to_loopback && self.flows.pending.len() < MAX_PENDING {
+            let opening = self.slab.bytes[span.start..span.end].to_vec();
+            self.try_loopback(now, peer, ends, opening, 0);
+        } else {
+            let packet = self.slab.bytes[span.start..span.end].to_vec();
+            self.refuse(now, peer, &packet);
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        self.netstack.refuse(now, packet, &mut out);
+        for answer in out.packets() {
+            self.send_inner(now, peer, answer);
+        }
+        self.out = out;
+    }
+
+    fn accept(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        ends: Ends,
+        opening: &[u8],
+        purpose: Purpose,
+        near: Option<Socket>,
+    ) {
+        let Some(id) = self.netstack.accept(ends) else { return };
+        if let Some(socket) = &near {
+            self.watch(id, socket);
+        }
+        self.flows.near.insert(id, Near::new(peer, purpose, near, now + ACCEPT_LIMIT));
+        self.netstack.enqueue(id, Span { start: 0, end: opening.len() });
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        self.netstack.ingest(now, id, opening, &mut out, BURST);
+        self.out = out;
+        self.serve(now, id);
+    }
+
+    /// Try a local port before the peer's connection is accepted.
+    fn try_loopback(&mut self, now: Instant, peer: PeerId, ends: Ends, opening: Vec<u8>, tried: usize) {
+        for (index, address) in local::loopbacks(ends.local.1).into_iter().enumerate().skip(tried) {
+            let Ok(socket) = local::connect(address) else { continue };
+            let pending = Pending { peer, ends, opening, socket, tried: index, deadline: now + LOCAL_CONNECT_LIMIT };
+            let id = self.flows.pending.insert(pending);
+            self.flows.pending_by_ends.insert(ends, id);
+            let fd = self.flows.pending[id].socket.as_raw_fd();
+            if self.registry.register(&mut SourceFd(&fd), token(PENDING, id), Interest::WRITABLE).is_err() {
+                self.drop_pending(id);
+            }
+            return;
+        }
+        self.refuse(now, peer, &opening);
+    }
+
+    fn drop_pending(&mut self, id: usize) -> Option<Pending> {
+        let pending = self.flows.pending.try_remove(id)?;
+        self.flows.pending_by_ends.remove(&pending.ends);
+        let _ = self.registry.deregister(&mut SourceFd(&pending.socket.as_raw_fd())); // closing does it as well
+        Some(pending)
+    }
+
+    /// A local port answered, or refused.
+    pub fn pending_ready(&mut self, now: Instant, id: usize) {
+        let Some(pending) = self.flows.pending.get(id) else { return };
+        let failed = local::connect_error(&pending.socket).is_some();
+        if !failed && pending.socket.peer_addr().is_err() {
+            return; // not yet
+        }
+        let Some(Pending { peer, ends, opening, socket, tried, .. }) = self.drop_pending(id) else { return };
+        if self.peers.owner(&ends.remote.0) != Some(peer) {
+            return; // the peer was removed meanwhile
+        }
+        if failed {
+            drop(socket);
+            self.try_loopback(now, peer, ends, opening, tried + 1);
+        } else {
+            self.accept(now, peer, ends, &opening, Purpose::Forward, Some(socket));
+        }
+    }
+
+    fn watch(&mut self, id: FlowId, socket: &Socket) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // Fails only when the process is out of kernel memory; the connection then stalls until its peer gives up.
+        let _ = self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token(FLOW, id), interest);
+    }
+
+    /// A near end can be read or written.
+    pub fn flow_ready(&mut self, id: FlowId, event: &Ready) {
+        let Some(near) = self.flows.near.get_mut(&id) else { return };
+        near.readable |= event.is_readable() || event.is_read_closed();
+        near.writable |= event.is_writable();
+        if event.is_write_closed() && event.is_read_closed() {
+            near.gone = true;
+        }
+        self.flows.push(id);
+    }
+
+    /// Let a connection take in the packets of the present batch.
+    pub fn feed(&mut self, now: Instant, id: FlowId) {
+        let Some(near) = self.flows.near.get(&id) else { return };
+        let limit = self.in_flight_limit(now, near.peer);
+        let peer = near.peer;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        self.netstack.ingest(now, id, &self.slab.bytes, &mut out, limit);
+        for packet in out.packets() {
+            self.send_inner(now, peer, packet);
+        }
+        self.out = out;
+        self.serve(now, id);
+    }
+
+    fn in_flight_limit(&self, now: Instant, peer: PeerId) -> usize {
+        let direct = self.peers.get(peer).is_some_and(|peer| peer.path.route(now).relay.is_none());
+        if direct {
+            usize::MAX
+        } else {
+            RELAYED_IN_FLIGHT
+        }
+    }
+
+    /// Give every connection that wants one a turn.
+    pub fn serve_ready(&mut self, now: Instant) {
+        for _ in 0..self.flows.ready.len() {
+            let Some(id) = self.flows.ready.pop_front() else { return };
+            self.flows.queued.remove(&id);
+            self.serve(now, id);
+        }
+    }
+
+    /// Move what can be moved between a connection and its near end.
+    pub fn serve(&mut self, now: Instant, id: FlowId) {
+        let Some(mut near) = self.flows.near.remove(&id) else {
+            self.abort_flow(now, id);
+            return;
+        };
+        let limit = self.in_flight_limit(now, near.peer);
+        let mut again = false;
+        for _ in 0..ROUNDS {
+            self.announce(id, &mut near);
+            let alive = self.outward(id, &mut near) && self.inward(id, &mut near, limit);
+            if !alive {
+                self.netstack.abort(id);
+            }
+            again = self.emit(now, id, near.peer);
+            let more = near.readable && !near.ended && self.netstack.may_send(id) && !again;
+            if !again && !(more && self.window_open(id, limit)) {
+                break;
+            }
+            again |= more;
+            if self.flows.starved.contains(&id) {
+                again = false;
+                break;
+            }
+        }
+        if self.over(now, id, &mut near) {
+            return;
+        }
+        self.flows.near.insert(id, near);
+        if again {
+            self.flows.push(id);
+        }
+    }
+
+    fn window_open(&mut self, id: FlowId, limit: usize) -> bool {
+        self.netstack.send(id, limit, |_| (0, ())).is_some()
+    }
+
+    /// A connection that just opened gets its near end, and Python hears of it.
+    fn announce(&mut self, id: FlowId, near: &mut Near) {
+        if near.announced || self.netstack.stage(id) != Stage::Open {
+            return;
+        }
+        near.announced = true;
+        near.deadline = None;
+        if matches!(near.purpose, Purpose::Forward) {
+            return;
+        }
+        let Ok((socket, theirs)) = local::pair(Type::STREAM) else {
+            near.gone = true; // no descriptors left: treat it as closed by its owner
+            return;
+        };
+        self.watch(id, &socket);
+        near.socket = Some(socket);
+        let Some(ends) = self.netstack.ends(id) else { return };
+        match near.purpose {
+            Purpose::Dial { token } => self.outbox.push(Event::Dialed { token, fd: theirs }),
+            Purpose::Listen { port } => {
+                let (peer_address, peer_port) = ends.remote;
+                self.outbox.push(Event::Accepted { port, fd: theirs, peer_address, peer_port });
+            }
+            Purpose::Forward => {}
+        }
+    }
+
+    /// From the tunnel to the near end; `false` when the near end can take nothing ever again but there is something.
+    fn outward(&mut self, id: FlowId, near: &mut Near) -> bool {
+        let Some(socket) = &near.socket else { return true };
+        while near.writable {
+            let Some(result) = self.netstack.receive(id, |bytes| match local::write(socket, bytes) {
+                Ok(Some(count)) => (count, Ok(true)),
+                Ok(None) => (0, Ok(false)),
+                Err(error) => (0, Err(error)),
+            }) else {
+                break;
+            };
+            match result {
+                Ok(writable) => near.writable = writable,
+                Err(_) => return false,
+            }
+        }
+        if !near.told_end && near.announced && self.netstack.finished(id) {
+            near.told_end = true;
+            local::end(socket);
+        }
+        true
+    }
+
+    /// From the near end to the tunnel; `false` when the near end was reset.
+    fn inward(&mut self, id: FlowId, near: &mut Near, limit: usize) -> bool {
+        let Some(socket) = &near.socket else { return true };
+        while near.readable && !near.ended && near.announced {
+            let Some(result) = self.netstack.send(id, limit, |room| match local::read(socket, room) {
+                Ok(Some(count)) => (count, Ok(Some(count))),
+                Ok(None) => (0, Ok(None)),
+                Err(error) => (0, Err(error)),
+            }) else {
+                break;
+            };
+            match result {
+                Ok(Some(0)) => {
+                    near.ended = true;
+                    self.netstack.close(id);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => near.readable = false,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Send what the connection has to send; says whether there is more.
+    fn emit(&mut self, now: Instant, id: FlowId, peer: PeerId) -> bool {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let budget = if self.blocked(now, peer) { 0 } else { BURST };
+        let more = self.netstack.emit(now, id, &mut out, budget);
+        for packet in out.packets() {
+            self.send_inner(now, peer, packet);
+        }
+        self.out = out;
+        if more && budget == 0 {
+            self.flows.starved.insert(id);
+        }
+        more
+    }
+
+    /// Whether the way to a peer takes no more for now.
+    fn blocked(&self, now: Instant, peer: PeerId) -> bool {
+        let Some(peer) = self.peers.get(peer) else { return false };
+        let route = peer.path.route(now);
+        match (route.direct, route.relay) {
+            (Some(to), None) if to.is_ipv4() => self.wire.udp4.as_ref().is_some_and(super::udp::UdpPort::blocked),
+            (Some(_), None) => self.wire.udp6.as_ref().is_some_and(super::udp::UdpPort::blocked),
+            (_, Some(region)) => self.wire.relays.full(region),
+            (None, None) => false,
+        }
+    }
+
+    /// End a connection that is over; says whether it was.
+    fn over(&mut self, now: Instant, id: FlowId, near: &mut Near) -> bool {
+        let stage = self.netstack.stage(id);
+        let fell_back = self.netstack.listening(id);
+        if near.gone && near.ended && near.deadline.is_none() {
+            near.deadline = Some(now + LINGER);
+        }
+        let drained = self.netstack.finished(id) || near.socket.is_none();
+        match stage {
+            Stage::Over if !near.announced => {
+                if let Purpose::Dial { token } = near.purpose {
+                    let reason = "the peer refused the connection".into();
+                    self.outbox.push(Event::DialFailed { token, code: "refused", reason });
+                }
+            }
+            Stage::Over if drained => {}
+            _ if fell_back => {}
+            _ => return false,
+        }
+        if let Some(socket) = &near.socket {
+            if !(near.ended && near.told_end) {
+                local::reset_on_close(socket);
+            }
+        }
+        self.forget(id, near);
+        true
+    }
+
+    fn forget(&mut self, id: FlowId, near: &mut Near) {
+        if let Some(socket) = near.socket.take() {
+            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+            // closing does it as well
+        }
+        self.flows.starved.remove(&id);
+        self.netstack.remove(id);
+    }
+
+    /// Reset a connection that has no near end.
+    fn abort_flow(&mut self, now: Instant, id: FlowId) {
+        let peer = self.netstack.ends(id).and_then(|ends| self.peers.owner(&ends.remote.0));
+        if let Some(peer) = peer {
+            self.netstack.abort(id);
+            self.emit(now, id, peer);
+        }
+        self.netstack.remove(id);
+    }
+
+    /// Reset every connection to an address.
+    pub fn reset_flows_to(&mut self, now: Instant, address: Ipv6Addr) {
+        for id in self.netstack.to(address) {
+            if let Some(mut near) = self.flows.near.remove(&id) {
+                if let (Purpose::Dial { token }, false) = (&near.purpose, near.announced) {
+                    let reason = "the peer was removed".into();
+                    self.outbox.push(Event::DialFailed { token: *token, code: "closed", reason });
+                }
+                near.socket.iter().for_each(local::reset_on_close);
+                self.netstack.abort(id);
+                self.emit(now, id, near.peer);
+                self.forget(id, &mut near);
+            }
+        }
+        let pending = self.flows.pending.iter().filter(|(_, pending)| pending.ends.remote.0 == address);
+        for id in pending.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.drop_pending(id);
+        }
+    }
+
+    /// Reset every connection: the engine is closing.
+    pub fn reset_everything(&mut self, now: Instant) {
+        for id in self.peers.ids() {
+            let addresses = self.peers.get(id).map(|peer| peer.addresses.clone()).unwrap_or_default();
+            addresses.into_iter().for_each(|address| self.reset_flows_to(now, address));
+        }
+    }
+
+    /// End what has waited too long.
+    pub fn tick_flows(&mut self, now: Instant) {
+        let late = |near: &Near| near.deadline.is_some_and(|at| at <= now);
+        let ids: Vec<FlowId> = self.flows.near.iter().filter(|(_, near)| late(near)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut near) = self.flows.near.remove(&id) {
+                if let (Purpose::Dial { token }, false) = (&near.purpose, near.announced) {
+                    let reason = "the peer did not answer in time".into();
+                    self.outbox.push(Event::DialFailed { token: *token, code: "timeout", reason });
+                }
+                self.netstack.abort(id);
+                self.emit(now, id, near.peer);
+                self.forget(id, &mut near);
+            }
+        }
+        let late = self.flows.pending.iter().filter(|(_, pending)| pending.deadline <= now);
+        for id in late.map(|(id, _)| id).collect::<Vec<_>>() {
+            if let Some(pending) = self.drop_pending(id) {
+                self.refuse(now, pending.peer, &pending.opening);
+            }
+        }
+    }
+}
+
+impl Near {
+    fn new(peer: PeerId, purpose: Purpose, socket: Option<Socket>, deadline: Instant) -> Self {
+        Self {
+            peer,
+            purpose,
+            socket,
+            announced: false,
+            // A new socket is writable, and may be readable: the first try tells.
+            readable: true,
+            writable: true,
+            ended: false,
+            told_end: false,
+            gone: false,
+            deadline: Some(deadline),
+        }
+    }
+}

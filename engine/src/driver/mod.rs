@@ -1,0 +1,187 @@
+//! The engine's thread: sockets, timers and the node that they drive.
+
+mod capture;
+mod datagrams;
+mod derp;
+mod flows;
+mod home;
+mod interfaces;
+mod local;
+mod map;
+mod netcheck;
+mod node;
+pub mod outbox;
+mod peers;
+mod random;
+mod relays;
+pub mod splice;
+mod stream;
+mod tls;
+mod udp;
+mod websocket;
+
+use std::net::Ipv6Addr;
+use std::os::fd::RawFd;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use outbox::Outbox;
+
+pub use datagrams::DialUdpError;
+pub use local::duplicate;
+pub use map::DerpMap;
+pub use node::Node;
+pub use peers::{CandidateView, PeerConfig, PeerView};
+
+/// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long `close` waits for the thread.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why the kernel's TCP is not used.
+pub const NO_KERNEL_STACK: &str = "the kernel's TCP is not supported by this build: use portable or auto";
+
+/// Make 32 random bytes.
+pub fn random_key() -> [u8; 32] {
+    random::bytes()
+}
+
+/// What an engine is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub private_key: [u8; 32],
+    pub disco_private_key: [u8; 32],
+    pub addresses: Vec<Ipv6Addr>,
+    pub listen_port: u16,
+    pub block_direct: bool,
+    pub force_websockets: bool,
+    pub tls_ca_pem: Option<Vec<u8>>,
+    pub relay_headers: Vec<(String, String)>,
+    pub forward_to_loopback: bool,
+    pub mtu: usize,
+    /// Whether the stack was left to the engine, so that it owes a reason.
+    pub auto_stack: bool,
+}
+
+/// Counters of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub dropped_packets: u64,
+    pub tcp_flows: u64,
+    pub udp_flows: u64,
+}
+
+/// The engine was closed, or its thread died.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// Work for the engine's thread.
+pub type Command = Box<dyn FnOnce(&mut Node, Instant) + Send>;
+
+/// Hands work to the engine's thread, from any thread.
+#[derive(Clone)]
+pub struct Courier {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Courier {
+    fn send(&self, command: Command) -> Result<(), Closed> {
+        self.commands.send(command).map_err(|_| Closed)?;
+        self.waker.wake().map_err(|_| Closed)
+    }
+}
+
+/// One running engine.
+pub struct Driver {
+    courier: Courier,
+    outbox: Arc<Outbox>,
+    local_port: u16,
+    auto_stack: bool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Driver {
+    /// Start the thread. The error is a sentence.
+    pub fn start(config: Config) -> Result<Self, String> {
+        let outbox = Arc::new(Outbox::new().map_err(|error| format!("no socket for events: {error}"))?);
+        let (commands, received) = mpsc::channel();
+        let poll = mio::Poll::new().map_err(|error| format!("no poll: {error}"))?;
+        let waker = Waker::new(poll.registry(), node::WAKE).map_err(|error| format!("no waker: {error}"))?;
+        let courier = Courier { commands, waker: Arc::new(waker) };
+        let auto_stack = config.auto_stack;
+        let node = Node::new(config, poll, outbox.clone(), received, courier.clone())?;
+        let local_port = node.local_port();
+        let thread = std::thread::Builder::new()
+            .name("warren-engine".into())
+            .spawn(move || node.run())
+            .map_err(|error| format!("no thread: {error}"))?;
+        Ok(Self { courier, outbox, local_port, auto_stack, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The descriptor that is readable while events wait.
+    pub fn fd(&self) -> RawFd {
+        self.outbox.fd()
+    }
+
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Which stack runs, and why not a better one.
+    pub fn stack(&self) -> (&'static str, &'static str) {
+        ("portable", if self.auto_stack { NO_KERNEL_STACK } else { "" })
+    }
+
+    pub fn local_port(&self) -> u16 {
+        self.local_port
+    }
+
+    /// Run `work` on the engine's thread, without waiting for it.
+    pub fn tell(&self, work: impl FnOnce(&mut Node, Instant) + Send + 'static) -> Result<(), Closed> {
+        self.courier.send(Box::new(work))
+    }
+
+    /// Run `work` on the engine's thread and return what it returns.
+    pub fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Node, Instant) -> R + Send + 'static,
+    ) -> Result<R, Closed> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.tell(move |node, now| {
+            let _ = answer.send(work(node, now)); // whoever asked may have given up
+        })?;
+        match answered.recv_timeout(ANSWER_LIMIT) {
+            Ok(result) => Ok(result),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(Closed),
+        }
+    }
+
+    /// Stop the thread and close everything; waits at most a second.
+    pub fn close(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        let _ = self.tell(|node, _| node.stop()); // an error means that it has stopped
+        let until = Instant::now() + CLOSE_LIMIT;
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if thread.is_finished() {
+            let _ = thread.join(); // a panic was printed when it happened
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.tell(|node, _| node.stop()); // not joined: dropping must not wait
+    }
+}

@@ -1,0 +1,572 @@
+//! The node: what happens when a socket is readable, a timer fires or Python asks.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event as Ready;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use super::capture::Capture;
+use super::datagrams::Datagrams;
+use super::flows::Flows;
+use super::netcheck::Netcheck;
+use super::outbox::{Event, Outbox};
+use super::peers::{PeerId, Peers};
+use super::relays::Relays;
+use super::udp::{Inbox, UdpPort};
+use super::{random, Command, Config, Courier, Totals};
+use crate::netstack::device::{Batch, Span};
+use crate::netstack::packet::{self, Inner};
+use crate::netstack::{Netstack, Options};
+use crate::path::Source;
+use crate::tunnel::tsmp::Message as Tsmp;
+use crate::tunnel::{self, Addressee, Opened, MAX_CONTROL, OVERHEAD};
+use crate::wire::{disco, keys, stun};
+
+pub const WAKE: Token = Token(0);
+const UDP_V4: Token = Token(1);
+const UDP_V6: Token = Token(2);
+
+/// Tokens above the fixed ones: a class, and a number within it.
+pub const FLOW: usize = 1;
+pub const PENDING: usize = 2;
+pub const DATAGRAM: usize = 3;
+pub const RELAY: usize = 4;
+pub const PROBE: usize = 5;
+const CLASS_SHIFT: u32 = 40;
+
+pub fn token(class: usize, number: usize) -> Token {
+    Token(class << CLASS_SHIFT | number)
+}
+
+/// Housekeeping: handshakes, idle connections, silent relays.
+const TICK: Duration = Duration::from_secs(1);
+/// Receive calls before other work gets its turn.
+const RECEIVES: usize = 8;
+/// Room for what one receive call decrypts to.
+const SLAB: usize = 512 << 10;
+/// Buffer of a connection where the kernel grants a large UDP buffer to absorb it, and where not.
+const LARGE_WINDOW: usize = 4 << 20;
+const SMALL_WINDOW: usize = 1 << 20;
+
+/// The UDP sockets and relays by which packets leave.
+pub struct Wire {
+    pub udp4: Option<UdpPort>,
+    pub udp6: Option<UdpPort>,
+    pub relays: Relays,
+}
+
+impl Wire {
+    pub fn udp(&mut self, to: &SocketAddr) -> Option<&mut UdpPort> {
+        if to.is_ipv4() {
+            self.udp4.as_mut()
+        } else {
+            self.udp6.as_mut()
+        }
+    }
+
+    pub fn flush(&mut self, now: Instant) {
+        self.udp4.iter_mut().chain(self.udp6.iter_mut()).for_each(UdpPort::flush);
+        self.relays.flush(now);
+    }
+
+    /// Send a datagram as it is.
+    pub fn send(&mut self, now: Instant, to: Source, key: &keys::Key, bytes: &[u8]) {
+        match to {
+            Source::Udp(to) => {
+                if let Some(udp) = self.udp(&to) {
+                    udp.push(to, bytes.len(), |room| {
+                        room.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                        Some(bytes.len())
+                    });
+                }
+            }
+            Source::Relay { region } => self.relays.send(now, region, key, bytes),
+        }
+    }
+}
+
+/// Decrypted packets of one receive call.
+pub struct Slab {
+    pub bytes: Vec<u8>,
+    pub used: usize,
+}
+
+/// One node of the network, on its own thread.
+pub struct Node {
+    pub config: Config,
+    pub public_key: keys::Key,
+    pub disco_public_key: keys::Key,
+    poll: Poll,
+    pub registry: Registry,
+    pub outbox: Arc<Outbox>,
+    commands: Receiver<Command>,
+    pub courier: Courier,
+    pub wire: Wire,
+    pub peers: Peers,
+    pub netstack: Netstack,
+    pub flows: Flows,
+    pub datagrams: Datagrams,
+    pub netcheck: Netcheck,
+    pub capture: Option<Capture>,
+    pub totals: Totals,
+    pub slab: Slab,
+    pub out: Batch,
+    sealed: Vec<u8>,
+    inbox: Inbox,
+    udp_readable: [bool; 2],
+    tick_at: Instant,
+    stopping: bool,
+    pub pings: HashMap<u64, super::peers::PendingPing>,
+}
+
+impl Node {
+    /// Bind the sockets. The error is a sentence.
+    pub fn new(
+        config: Config,
+        poll: Poll,
+        outbox: Arc<Outbox>,
+        commands: Receiver<Command>,
+        courier: Courier,
+    ) -> Result<Self, String> {
+        let registry = poll.registry().try_clone().map_err(|error| format!("no poll: {error}"))?;
+        let (udp4, udp6) = bind(&registry, config.listen_port)?;
+        let granted = udp4.iter().chain(&udp6).map(UdpPort::receive_buffer).min().unwrap_or(0);
+        let now = Instant::now();
+        let options = Options {
+            addresses: config.addresses.clone(),
+            mtu: config.mtu,
+            buffer: if granted >= 2 * LARGE_WINDOW { LARGE_WINDOW } else { SMALL_WINDOW },
+            seed: u64::from_le_bytes(random::bytes()),
+        };
+        let public_key = keys::public_key(&config.private_key);
+        let relays = Relays::new(&config, public_key, &registry, outbox.clone(), courier.clone())?;
+        Ok(Self {
+            public_key,
+            disco_public_key: keys::public_key(&config.disco_private_key),
+            poll,
+            registry,
+            outbox,
+            commands,
+            courier,
+            wire: Wire { udp4, udp6, relays },
+            peers: Peers::new(),
+            netstack: Netstack::new(now, options),
+            flows: Flows::default(),
+            datagrams: Datagrams::default(),
+            netcheck: Netcheck::default(),
+            capture: None,
+            totals: Totals::default(),
+            slab: Slab { bytes: vec![0; SLAB], used: 0 },
+            out: Batch::default(),
+            sealed: Vec::new(),
+            inbox: Inbox::new(),
+            udp_readable: [false; 2],
+            tick_at: now,
+            stopping: false,
+            pings: HashMap::new(),
+            config,
+        })
+    }
+
+    pub fn local_port(&self) -> u16 {
+        self.wire.udp4.as_ref().or(self.wire.udp6.as_ref()).map_or(0, UdpPort::port)
+    }
+
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Work until told to stop.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(512);
+        while !self.stopping {
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => break, // the poll itself is broken
+                _ => {}
+            }
+            let now = Instant::now();
+            for event in &events {
+                self.ready(now, event);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                command(&mut self, now);
+            }
+            self.receive_udp(now);
+            self.relays_turn(now);
+            self.timers(now);
+            self.serve_ready(now);
+            self.settle(now);
+        }
+        self.reset_everything(Instant::now());
+        self.wire.flush(Instant::now());
+    }
+
+    fn timeout(&self, now: Instant) -> Duration {
+        let busy = self.udp_readable[0] || self.udp_readable[1] || self.flows.busy() || self.wire.relays.busy();
+        if busy {
+            return Duration::ZERO;
+        }
+        let timers = [
+            Some(self.tick_at),
+            self.netstack.poll_timeout(),
+            self.peers.poll_timeout(),
+            self.netcheck.poll_timeout(),
+            self.wire.relays.poll_timeout(),
+        ];
+        let next = timers.into_iter().flatten().min().unwrap_or(self.tick_at);
+        next.saturating_duration_since(now)
+    }
+
+    fn ready(&mut self, now: Instant, event: &Ready) {
+        let Token(raw) = event.token();
+        let number = raw & ((1 << CLASS_SHIFT) - 1);
+        match (raw >> CLASS_SHIFT, number) {
+            (0, 1 | 2) => {
+                self.udp_readable[number - 1] |= event.is_readable();
+                if event.is_writable() {
+                    let udp = if number == 1 { &mut self.wire.udp4 } else { &mut self.wire.udp6 };
+                    udp.iter_mut().for_each(UdpPort::resume);
+                    self.flows.unblock();
+                }
+            }
+            (FLOW, id) => self.flow_ready(id, event),
+            (PENDING, id) => self.pending_ready(now, id),
+            (DATAGRAM, id) => self.datagram_ready(now, id),
+            (RELAY, region) => self.wire.relays.ready(region, event),
+            (PROBE, id) => self.probe_ready(now, id),
+            _ => {}
+        }
+    }
+
+    fn timers(&mut self, now: Instant) {
+        while let Some(id) = self.netstack.next_due(now) {
+            self.flows.push(id);
+        }
+        while let Some(id) = self.peers.next_due(now) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.path.handle_timeout(now);
+                self.peers.touch(id);
+            }
+            self.retry_handshake(now, id);
+        }
+        self.netcheck_timers(now);
+        if self.wire.relays.poll_timeout().is_some_and(|at| at <= now) {
+            self.tick_relays(now);
+        }
+        if now < self.tick_at {
+            return;
+        }
+        self.tick_at = now + TICK;
+        self.tick_sessions(now);
+        self.tick_pings(now);
+        self.tick_flows(now);
+        self.tick_datagrams(now);
+        self.tick_relays(now);
+        self.tick_netcheck(now);
+    }
+
+    /// Send what the peers' paths want sent, tell what they tell, and let everything leave.
+    fn settle(&mut self, now: Instant) {
+        while let Some(id) = self.peers.next_touched() {
+            self.drain_path(now, id);
+        }
+        self.wire.flush(now);
+    }
+
+    fn receive_udp(&mut self, now: Instant) {
+        for family in 0..2 {
+            for _ in 0..RECEIVES {
+                if !self.udp_readable[family] {
+                    break;
+                }
+                let mut inbox = std::mem::replace(&mut self.inbox, Inbox::empty());
+                let udp = if family == 0 { &self.wire.udp4 } else { &self.wire.udp6 };
+                match udp.as_ref().map(|udp| udp.receive(&mut inbox)) {
+                    Some(Ok(count)) => {
+                        for (from, datagram) in inbox.datagrams(count) {
+                            self.on_udp(now, from, datagram);
+                        }
+                        self.inbox = inbox;
+                        self.end_of_batch(now);
+                    }
+                    // An ICMP error about an earlier send is reported here; it says nothing about what is next.
+                    Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => self.inbox = inbox,
+                    _ => {
+                        self.udp_readable[family] = false;
+                        self.inbox = inbox;
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_udp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        if stun::is_stun(datagram) {
+            self.on_stun(now, from, datagram);
+        } else if disco::is_disco(datagram) {
+            if !self.config.block_direct {
+                self.on_disco(now, Source::Udp(from), None, datagram);
+            }
+        } else if !self.config.block_direct {
+            self.on_wireguard(now, Source::Udp(from), None, datagram);
+        }
+    }
+
+    /// A packet from `key` came by the relay of `region`.
+    pub fn on_relayed(&mut self, now: Instant, region: u16, key: &keys::Key, packet: &[u8]) {
+        let source = Source::Relay { region };
+        if disco::is_disco(packet) {
+            self.on_disco(now, source, Some(key), packet);
+        } else {
+            let peer = self.peers.by_key(key);
+            if peer.is_some() {
+                self.on_wireguard(now, source, peer, packet);
+            }
+        }
+    }
+
+    fn on_wireguard(&mut self, now: Instant, source: Source, sender: Option<PeerId>, datagram: &[u8]) {
+        let addressed = match tunnel::addressee(datagram) {
+            Some(Addressee::Session(index)) => self.peers.by_index(index),
+            Some(Addressee::Unknown) if sender.is_some() => sender,
+            Some(Addressee::Unknown) => tunnel::initiator(&self.config.private_key, &self.public_key, datagram)
+                .and_then(|key| self.peers.by_key(&key)),
+            None => None,
+        };
+        // What came by relay names its sender: nobody else may use that sender's session.
+        let Some(id) = addressed.filter(|id| sender.is_none_or(|sender| sender == *id)) else { return };
+        self.slab.reserve(datagram.len());
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let address = match source {
+            Source::Udp(from) => Some(from.ip()),
+            Source::Relay { .. } => None,
+        };
+        let start = self.slab.used;
+        let opened = peer.session.open(address, datagram, &mut self.slab.bytes[start..]);
+        if opened == Opened::Rejected {
+            self.totals.dropped_packets += 1;
+            return;
+        }
+        peer.heard(now, source, datagram.len());
+        let shaken = peer.handshake_step(datagram[0], &opened);
+        let key = peer.key;
+        self.totals.rx_packets += 1;
+        self.totals.rx_bytes += datagram.len() as u64;
+        self.peers.touch(id);
+        if shaken {
+            self.outbox.push(Event::Handshake { key });
+        }
+        match opened {
+            Opened::Packet(length) => self.on_inner(now, id, Span { start, end: start + length }),
+            Opened::Reply(length) => {
+                let mut reply = [0; MAX_CONTROL];
+                reply[..length].copy_from_slice(&self.slab.bytes[start..start + length]);
+                self.send_sealed(now, id, Some(source), &reply[..length]);
+                self.send_waiting(now, id, source);
+            }
+            Opened::Nothing | Opened::Rejected => {}
+        }
+    }
+
+    /// A decrypted packet stands in the slab.
+    fn on_inner(&mut self, now: Instant, id: PeerId, span: Span) {
+        let bytes = &self.slab.bytes[span.start..span.end];
+        if let Some(capture) = &mut self.capture {
+            capture.packet(bytes);
+        }
+        let Some(inner) = Inner::parse(bytes) else { return };
+        let allowed = self.peers.owner(&inner.source) == Some(id) && self.config.addresses.contains(&inner.destination);
+        if !allowed {
+            self.totals.dropped_packets += 1;
+            return;
+        }
+        match inner.protocol {
+            packet::TCP => {
+                let (Some(ends), opens) = (inner.ends(), inner.opens()) else { return };
+                self.on_tcp(now, id, ends, opens, span);
+            }
+            packet::UDP => {
+                if let (Some(ends), Some(_)) = (inner.ends(), inner.datagram()) {
+                    self.on_inner_udp(now, id, ends, span);
+                }
+            }
+            packet::ICMPV6 => {
+                if let Some(reply) = inner.echo_reply() {
+                    self.send_inner(now, id, &reply);
+                }
+            }
+            packet::TSMP => {
+                let (source, destination) = (inner.source, inner.destination);
+                match Tsmp::parse(inner.payload) {
+                    Some(Tsmp::Ping(data)) => {
+                        self.send_inner(now, id, &Tsmp::Pong(data).packet(destination, source));
+                    }
+                    Some(Tsmp::Pong(data)) => self.on_tunnel_pong(now, u64::from_be_bytes(data)),
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Seal one inner packet and send it to its peer.
+    pub fn send_inner(&mut self, now: Instant, id: PeerId, packet: &[u8]) {
+        if let Some(capture) = self.capture.as_mut().filter(|_| !packet.is_empty()) {
+            capture.packet(packet);
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let room = (packet.len() + OVERHEAD).max(MAX_CONTROL);
+        peer.path.handle_send(now);
+        let route = peer.path.route(now);
+        let (mut sealed, mut initiates) = (0, false);
+        match (route.direct, route.relay) {
+            (Some(to), None) => {
+                let udp = if to.is_ipv4() { &mut self.wire.udp4 } else { &mut self.wire.udp6 };
+                if let Some(udp) = udp {
+                    udp.push(to, room, |out| {
+                        let length = peer.session.seal(packet, out)?;
+                        (sealed, initiates) = (length, tunnel::initiates(&out[..length]));
+                        Some(length)
+                    });
+                }
+            }
+            (direct, relay) => {
+                if self.sealed.len() < room {
+                    self.sealed.resize(room, 0);
+                }
+                let Some(length) = peer.session.seal(packet, &mut self.sealed) else { return };
+                let bytes = &self.sealed[..length];
+                (sealed, initiates) = (length, tunnel::initiates(bytes));
+                let ways = direct.map(Source::Udp).into_iter().chain(relay.map(|region| Source::Relay { region }));
+                for way in ways {
+                    self.wire.send(now, way, &peer.key, bytes);
+                }
+            }
+        }
+        if sealed > 0 {
+            peer.sent(now, sealed);
+            self.totals.tx_packets += 1;
+            self.totals.tx_bytes += sealed as u64;
+        }
+        if initiates {
+            peer.initiated(now);
+        }
+        self.peers.touch(id);
+    }
+
+    /// Send a WireGuard message by the peer's route, or back to where its cause came from.
+    pub fn send_sealed(&mut self, now: Instant, id: PeerId, cause: Option<Source>, message: &[u8]) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let route = peer.path.route(now);
+        let ways = route.direct.map(Source::Udp).into_iter().chain(route.relay.map(|region| Source::Relay { region }));
+        let ways: Vec<Source> = ways.collect();
+        let back = if ways.is_empty() { cause } else { None };
+        for way in ways.into_iter().chain(back) {
+            self.wire.send(now, way, &peer.key, message);
+        }
+        peer.sent(now, message.len());
+        self.totals.tx_packets += 1;
+        self.totals.tx_bytes += message.len() as u64;
+    }
+
+    /// After a handshake: send the packets that waited for it.
+    fn send_waiting(&mut self, now: Instant, id: PeerId, cause: Source) {
+        let mut buffer = vec![0; self.config.mtu + OVERHEAD + MAX_CONTROL];
+        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(&mut buffer)) {
+            self.send_sealed(now, id, Some(cause), &buffer[..length]);
+        }
+    }
+
+    /// All datagrams of one receive call were looked at: let the connections work on what they got.
+    pub fn end_of_batch(&mut self, now: Instant) {
+        while let Some(id) = self.flows.next_fed() {
+            self.feed(now, id);
+        }
+        self.slab.used = 0;
+        self.wire.flush(now);
+    }
+
+    /// The network changed: new sockets, and everything that depends on them is proven again.
+    pub fn rebind(&mut self, now: Instant) {
+        let port = self.local_port();
+        let _ = [&mut self.wire.udp4, &mut self.wire.udp6].map(|udp| {
+            if let Some(mut udp) = udp.take() {
+                let _ = self.registry.deregister(udp.socket()); // it is closed in any case
+            }
+        });
+        if let Ok((udp4, udp6)) = bind(&self.registry, port) {
+            (self.wire.udp4, self.wire.udp6) = (udp4, udp6);
+        }
+        for id in self.peers.ids() {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.path.handle_rebind(now);
+                self.peers.touch(id);
+            }
+        }
+        self.wire.relays.rebind(now);
+        self.begin_netcheck(now, None);
+    }
+
+    /// Our address to use towards `remote`: one with the same prefix, else the first.
+    pub fn source_for(&self, remote: &Ipv6Addr) -> Option<Ipv6Addr> {
+        let same = |own: &&Ipv6Addr| own.octets()[..6] == remote.octets()[..6];
+        self.config.addresses.iter().find(same).or(self.config.addresses.first()).copied()
+    }
+
+    /// Begin or end writing inner packets to a file.
+    pub fn set_capture(&mut self, fd: Option<OwnedFd>) {
+        self.capture = fd.map(Capture::new);
+    }
+
+    /// What the node has done so far.
+    pub fn totals(&self) -> Totals {
+        let udp = self.wire.udp4.iter().chain(&self.wire.udp6).map(|udp| udp.dropped).sum::<u64>();
+        let mut totals = self.totals.clone();
+        totals.dropped_packets += udp + self.wire.relays.dropped();
+        totals.tcp_flows = self.netstack.len() as u64;
+        totals.udp_flows = self.datagrams.len() as u64;
+        totals
+    }
+}
+
+impl Slab {
+    fn reserve(&mut self, datagram: usize) {
+        let needed = self.used + datagram.max(MAX_CONTROL);
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed + SLAB, 0);
+        }
+    }
+}
+
+/// Bind both families, on one port where that is possible.
+fn bind(registry: &Registry, port: u16) -> Result<(Option<UdpPort>, Option<UdpPort>), String> {
+    let udp4 = UdpPort::bind(false, port, false);
+    let port = udp4.as_ref().map_or(port, UdpPort::port);
+    let udp6 = UdpPort::bind(true, port, false);
+    let (mut udp4, mut udp6) = match (udp4, udp6) {
+        (Err(error), Err(_)) => return Err(format!("no UDP socket: {error}")),
+        (udp4, udp6) => (udp4.ok(), udp6.ok()),
+    };
+    for (udp, token) in [(&mut udp4, UDP_V4), (&mut udp6, UDP_V6)] {
+        if let Some(udp) = udp {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(udp.socket(), token, interest).map_err(|error| format!("no poll: {error}"))?;
+        }
+    }
+    Ok((udp4, udp6))
+}
+
+/// Whether an address is of this machine only.
+pub fn loopback(address: &SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_loopback(),
+    }
+}

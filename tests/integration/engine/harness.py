@@ -1,0 +1,191 @@
+"""Real parts around engines: a relay that speaks HTTP on loopback, nodes, and waiting for their events."""
+
+import base64
+import hashlib
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from warren import _engine
+
+REGION = 999
+_WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+Found = TypeVar("Found")
+
+
+class RelayServer:
+    """A DERP relay of one region: HTTP by a thread here, frames by the engine's `Relay`."""
+
+    def __init__(self, *, port: int = 0, refuse_upgrade: bool = False) -> None:
+        self.relay = _engine.Relay(_engine.generate_key())
+        self.refuse_upgrade = refuse_upgrade
+        self.requests: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.relay.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.settimeout(5)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = connection.recv(4096)
+            if not more:
+                connection.close()
+                return
+            data += more
+        head, _, rest = data.partition(b"\r\n\r\n")
+        text = head.decode()
+        self.requests.append(text)
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, value in (line.split(":", 1) for line in text.split("\r\n")[1:])
+        }
+        connection.settimeout(None)
+        if text.startswith("GET /derp/latency-check "):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.close()
+        elif headers.get("upgrade") == "websocket":
+            digest = hashlib.sha1((headers["sec-websocket-key"] + _WEBSOCKET_GUID).encode()).digest()
+            accept = base64.b64encode(digest).decode()
+            connection.sendall(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: derp\r\n\r\n".encode()
+            )
+            self.relay.add(connection.detach(), initial=rest, websocket=True)
+        elif self.refuse_upgrade:
+            connection.sendall(b'HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nInvalid "Upgrade" header: DERP')
+            connection.close()
+        else:
+            connection.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\nDerp-Version: 2\r\n"
+                b"Derp-Public-Key: " + self.relay.public_key.hex().encode() + b"\r\n\r\n"
+            )
+            self.relay.add(connection.detach(), initial=rest)
+
+
+def derp_map(port: int, *, stun_port: int = -1, region: int = REGION) -> bytes:
+    """Write a map of one region whose relay is on loopback."""
+    node = {
+        "Name": f"{region}a",
+        "RegionID": region,
+        "HostName": "127.0.0.1",
+        "DERPPort": port,
+        "STUNPort": stun_port,
+        "ForceHTTP": True,
+    }
+    described = {"RegionID": region, "RegionCode": "t", "RegionName": "Test", "EmbeddedRelay": True, "Nodes": [node]}
+    return json.dumps({"Regions": {str(region): described}}).encode()
+
+
+class Node:
+    """An engine with its events kept for whoever waits for them."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        forward_to_loopback: bool = False,
+        block_direct: bool = False,
+        force_websockets: bool = False,
+        relay_headers: dict[str, str] | None = None,
+        private_key: bytes | None = None,
+    ) -> None:
+        self.address = address
+        self.engine = _engine.Engine(
+            private_key or _engine.generate_key(),
+            _engine.generate_key(),
+            [address],
+            forward_to_loopback=forward_to_loopback,
+            block_direct=block_direct,
+            force_websockets=force_websockets,
+            relay_headers=relay_headers,
+        )
+        self.seen: list[_engine.Event] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.engine.close()
+
+    def know(
+        self, peer: "Node", *, home_region: int = REGION, endpoints: list[str] | None = None, keepalive: bool = False
+    ) -> None:
+        """Introduce a peer; by default at its UDP port on loopback."""
+        self.engine.set_peer(
+            peer.engine.public_key,
+            disco_key=peer.engine.disco_public_key,
+            allowed_ips=[peer.address + "/128"],
+            home_region=home_region,
+            endpoints=[f"127.0.0.1:{peer.engine.local_port}"] if endpoints is None else endpoints,
+            keepalive=keepalive,
+        )
+
+    def wait(self, wanted: Callable[[_engine.Event], Found | None], *, within: float = 10) -> Found:
+        """Return what `wanted` makes of the first event for which it makes something."""
+        deadline = time.monotonic() + within
+        while True:
+            for index, event in enumerate(self.seen):
+                found = wanted(event)
+                if found is not None:
+                    del self.seen[index]
+                    return found
+            left = deadline - time.monotonic()
+            assert left > 0, f"not seen within {within} s"
+            select.select([self.engine.fileno()], [], [], left)
+            self.seen.extend(self.engine.events())
+
+    def dial(self, address: str, port: int, *, within: float = 10) -> socket.socket:
+        """Connect through the tunnel."""
+        token = self.engine.dial(address, port, timeout_seconds=within)
+
+        def mine(event: _engine.Event) -> socket.socket | None:
+            match event:
+                case _engine.Dialed(of, fd) if of == token:
+                    return socket.socket(fileno=fd)
+                case _engine.DialFailed(of, code, reason) if of == token:
+                    raise ConnectionError(code, reason)
+                case _:
+                    return None
+
+        return self.wait(mine, within=within + 1)
+
+    def accept(self, *, within: float = 10) -> socket.socket:
+        """Take the next connection to a listener."""
+        return self.wait(
+            lambda event: socket.socket(fileno=event.fd) if isinstance(event, _engine.Accepted) else None,
+            within=within,
+        )
+
+    def until_direct(self, *, within: float = 10) -> _engine.PathChanged:
+        return self.wait(
+            lambda event: event if isinstance(event, _engine.PathChanged) and event.direct else None, within=within
+        )
