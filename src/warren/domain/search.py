@@ -185,7 +185,7 @@ def workspace_filter(query: str) -> WorkspaceFilter:
         slash_owner, _, name = name.partition("/")
         owner = owner or slash_owner
     statuses = terms.take_choice("status", WORKSPACE_STATUSES)
-    ids = [identifier for text in terms.take_list("id") if (identifier := _uuid(terms, "id", text))]
+    ids = tuple(identifier for text in terms.take_list("id") if (identifier := _uuid(terms, "id", text)))
     found = WorkspaceFilter(
         ids=ids,
         owner=owner,
@@ -210,11 +210,11 @@ def workspace_filter(query: str) -> WorkspaceFilter:
 
 
 def _agent_statuses(terms: Terms) -> Sequence[str]:
-    wanted = terms.take_choice("has-agent", AGENT_STATUSES)
+    wanted = tuple(terms.take_choice("has-agent", AGENT_STATUSES))
     healthy = terms.take_bool("healthy")
     if healthy is None:
         return wanted
-    return ["connected"] if healthy else ["disconnected", "timeout"]
+    return ("connected",) if healthy else ("disconnected", "timeout")
 
 
 def _uuid(terms: Terms, key: str, text: str) -> UUID | None:
@@ -235,7 +235,7 @@ def _take_parameters(query: str) -> tuple[str, Sequence[ParameterFilter]]:
             found.append(ParameterFilter(name, value if equals else None))
         else:
             kept.append(token)
-    return " ".join(kept), found
+    return " ".join(kept), tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def template_filter(query: str) -> TemplateFilter:
         exact_display_name=terms.take("exact_display_name"),
         name=terms.take("name"),
         display_name=terms.take("display_name"),
-        ids=[identifier for text in terms.take_list("ids") if (identifier := _uuid(terms, "ids", text))],
+        ids=tuple(identifier for text in terms.take_list("ids") if (identifier := _uuid(terms, "ids", text))),
         deprecated=terms.take_bool("deprecated"),
         author=terms.take("author"),
         author_id=terms.take_uuid("author_id"),

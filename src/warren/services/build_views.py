@@ -9,13 +9,12 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from warren.domain.agent import AgentView
 from warren.domain.resource import Resource
 from warren.domain.workspace import BuildView, WorkspaceView
 from warren.services.jobs import Jobs, Queue
 from warren.storage import resources
 from warren.storage.provisioner_daemons import Matched
-
-AgentView: TypeAlias = object
 
 AgentsOfResources: TypeAlias = Callable[
     [AsyncConnection, Sequence[UUID]], Awaitable[Mapping[UUID, Sequence[AgentView]]]

@@ -16,6 +16,7 @@ from warren.authz.filter import Columns, readable_workspaces
 from warren.authz.policy import Action, Actor, Object
 from warren.clock import Clock
 from warren.domain import workspace as rules
+from warren.domain.agent import INACTIVE_AFTER
 from warren.domain.build import Transition
 from warren.domain.job import JobStatus
 from warren.domain.parameter import Answers, resolve
@@ -363,12 +364,11 @@ COLUMNS = Columns(
 AGENT_STATUS = sql.SQL("""CASE
     WHEN a.first_connected_at IS NULL THEN CASE
         WHEN a.connection_timeout_seconds > 0
-            AND a.created_at + a.connection_timeout_seconds * interval '1 second' < now() THEN 'timeout'
+            AND now() - a.created_at > a.connection_timeout_seconds * interval '1 second' THEN 'timeout'
         ELSE 'connecting' END
-    WHEN a.disconnected_at > a.last_connected_at THEN 'disconnected'
-    WHEN a.last_connected_at < now() - interval '30 seconds' THEN 'disconnected'
-    ELSE 'connected' END""")
-"""The status of an agent `a` in SQL; the same rule as `domain.agent`."""
+    WHEN a.disconnected_at >= a.last_connected_at OR now() - a.last_connected_at > {} THEN 'disconnected'
+    ELSE 'connected' END""").format(INACTIVE_AFTER)
+"""The status of an agent `a`: the rule of `domain.agent.status_of` in SQL."""
 
 DORMANT = sql.SQL("w.dormant_at IS NOT NULL")
 

@@ -1,0 +1,1 @@
+"""Domain values to wire types: one module per kind of thing."""
