@@ -22,7 +22,7 @@ ANSWER_SECONDS = 2.0  # a person waits at the keyboard; no names are better than
 START, END = "# >>> warren completion >>>", "# <<< warren completion <<<"
 
 
-def _install_or_print(*, shell: str, print_it: bool) -> None:
+def _install_or_print(*, shell: str | None, print_it: bool) -> None:
     if click.get_current_context().invoked_subcommand is not None:
         return
     context = Context.current()
@@ -40,7 +40,7 @@ completion = Group(
     help="Install shell completion, or print its script.",
     params=[
         click.Option(
-            ["--shell", "-s"], type=click.Choice(list(SCRIPTS)), default="", help="Shell; $SHELL unless given."
+            ["--shell", "-s"], type=click.Choice(list(SCRIPTS)), help="Shell; $SHELL unless given."
         ),
         params.FlagOption(["--print", "-p", "print_it"], is_flag=True, help="Print the script, install nothing."),
     ],

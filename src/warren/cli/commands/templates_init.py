@@ -32,6 +32,6 @@ def init(context: Context, *, directory: Path | None, example_id: str) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise Invalid(f"the folder {folder} is not empty")
     folder.mkdir(parents=True, exist_ok=True)
-    unpack(known[example_id].tar, folder)
+    unpack(known[example_id].archive, folder)
     context.terminal.say(f"Wrote template {context.terminal.keyword(example_id)} to {folder}.")
     context.terminal.say(f"Create it with:\n\n  {context.program} templates push -d {folder}\n")

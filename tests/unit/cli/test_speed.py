@@ -1,0 +1,37 @@
+import pytest
+
+from warren.cli import speed
+
+
+def test_intervals_close_at_the_first_block_after_a_second() -> None:
+    meter = speed.Meter()
+    for elapsed in (0.4, 0.9, 1.2, 1.9, 2.3):
+        meter.block(elapsed)
+    overall = meter.finish(2.305)
+    assert [(item.start_seconds, item.end_seconds, item.moved_bytes) for item in meter.intervals] == [
+        (0.0, 1.2, 3 * speed.BLOCK_BYTES),
+        (1.2, 2.3, 2 * speed.BLOCK_BYTES),
+    ]
+    assert overall == speed.Interval(0.0, 2.305, 5 * speed.BLOCK_BYTES)
+
+
+def test_a_last_interval_counts_when_it_is_long_enough() -> None:
+    meter = speed.Meter()
+    meter.block(1.0)
+    meter.finish(1.5)
+    assert len(meter.intervals) == 2
+
+
+def test_mbits() -> None:
+    assert speed.Interval(1.0, 3.0, 2_000_000).mbits == pytest.approx(8.0)
+    assert speed.Interval(1.0, 1.0, 5).mbits == 0.0
+
+
+def test_rows_and_json() -> None:
+    one = speed.Interval(0.0, 1.0, 1_000_000)
+    assert speed.rows(one, [one])[1] == ["0.00-1.00 sec", "8.0000 Mbits/sec"]
+    assert speed.json(one, [one])["overall"] == {
+        "start_time_seconds": 0.0,
+        "end_time_seconds": 1.0,
+        "throughput_mbits": pytest.approx(8.0),
+    }
