@@ -57,7 +57,7 @@ async def find(configured: Path | None, search_path: str) -> Binary:
     for name in ("terraform", "tofu"):
         found = shutil.which(name, path=search_path)
         if found is not None:
-            return await inspect(Path.cwd() / found)  # noqa: ASYNC240  asks for no file
+            return await inspect(Path.cwd() / found)
     raise Unavailable("neither terraform nor tofu was found on the PATH", hint=_HINT)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import TypeVar
 
 import anyio
@@ -25,7 +26,7 @@ from warren.provisioner import binary, convert, jobs, uploads
 from warren.provisioner.model import Level, LogLine, Parsed, VariableValue
 from warren.provisioner.process import Cancellation
 from warren.provisioner.session import ProvisionerConfig
-from warren.provisioner.workdir import recover
+from warren.provisioner.workdir import JobNote, recover
 from warren.rpc import drpc
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 
 Connect = Callable[[], Awaitable[ByteStream]]
 
+_PROVIDER_MODULE = "warren.provisioner.coder_provider.server"
+KILLED = "the provisioner daemon was killed while it ran this job; what Terraform had saved of the state is kept"
 HARD_CLOSE = "provisioner daemon was shutdown gracefully"
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, Unavailable, ProtocolError, OSError)
 _DIAL = retry.Backoff(initial_seconds=0.05, longest_seconds=10)
@@ -69,7 +72,7 @@ class ProvisionerDaemon:
     """
 
     def __init__(self, config: DaemonConfig, connect: Connect, clock: Clock) -> None:
-        self._config = config
+        self._config = replace(config, provisioner=replace(config.provisioner, plugin_folder=config.name))
         self._connect = connect
         self._clock = clock
         self._stopping = anyio.Event()
@@ -101,12 +104,14 @@ class ProvisionerDaemon:
         await to_thread.run_sync(config.cache.clean, self._clock.now())
         search_path = config.host_environment.get("PATH", "")
         self._binary = await binary.find(config.terraform_path, search_path)
+        await to_thread.run_sync(import_module, _PROVIDER_MODULE)  # here it holds up no job
         log.info("provisioner_daemon.started", daemon=self._config.name, terraform=self._binary.version_text)
         async with anyio.create_task_group() as tasks:
             # The connection outlives the job in hand, so that even a cancelled one can be reported.
             connected = anyio.CancelScope(shield=True)
             tasks.start_soon(self._stay_connected, connected)
             try:
+                await self._end_leftovers()
                 await self._take_jobs()
             finally:
                 connected.cancel()
@@ -122,6 +127,17 @@ class ProvisionerDaemon:
                 self._refused = error
                 self._stopping.set()
 
+    async def _end_leftovers(self) -> None:
+        """End the jobs in which a daemon of our name was killed: hand over the state that Terraform has saved."""
+        cache = self._config.provisioner.cache
+        for job_id, note in await to_thread.run_sync(cache.leftovers, self._config.name):
+            state = await recover(cache, job_id) or b""
+            message = pbd.FailedJob(job_id=job_id, error=KILLED)
+            jobs.add_left(message, note.type, state)
+            log.info("job.recovered", job_id=job_id, daemon=self._config.name, state_bytes=len(state))
+            if await self._connection.fail(message, unless=self._stopping):
+                await to_thread.run_sync(cache.forget, job_id)
+
     async def _take_jobs(self) -> None:
         failures = 0
         while not self._stopping.is_set():
@@ -135,7 +151,12 @@ class ProvisionerDaemon:
                 continue
             failures = 0
             if job is not None:
-                await self._run(job)
+                try:
+                    await self._run(job)
+                except Exception:
+                    log.exception("job.crashed", job_id=job.job_id, daemon=self._config.name)
+                    state = await recover(self._config.provisioner.cache, job.job_id) or b""
+                    await self._connection.fail(jobs.failed(job, "internal error of the provisioner daemon", state, ()))
 
     async def _acquire(self) -> pbd.AcquiredJob | None:
         """Wait for a job; `None` when we stopped meanwhile. A job that comes all the same is run."""
@@ -221,6 +242,17 @@ class _Connection:
                 failures += 1
                 await anyio.sleep(_CALL.pause_seconds(failures))
 
+    async def fail(self, message: pbd.FailedJob, unless: anyio.Event | None = None) -> bool:
+        """Say that a job failed; tell whether the server took it."""
+        if await self.client(unless) is None:
+            return False
+        try:
+            await self.call(ProvisionerDaemonAPI.FailJob, message)
+        except RemoteError as error:
+            log.warning("job.report_refused", job_id=message.job_id, error=error.message)
+            return False
+        return True
+
     def _set(self, client: drpc.Client | None) -> None:
         self._client = client
         self._changed.set()
@@ -260,7 +292,8 @@ class _Run:
         cache = self._config.provisioner.cache
         outcome: jobs.Outcome = jobs.failed(self._job, HARD_CLOSE, b"", ())
         try:
-            folder = await to_thread.run_sync(cache.begin, self._job.job_id)
+            note = JobNote(self._config.name, self._job.WhichOneof("type") or "")
+            folder = await to_thread.run_sync(cache.begin, self._job.job_id, note)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._report)
                 outcome = await jobs.run(
@@ -370,22 +403,14 @@ class _Run:
     async def _deliver(self, outcome: jobs.Outcome) -> bool:
         """Hand over the outcome; tell whether the server took it."""
         if isinstance(outcome, pbd.FailedJob):
-            return await self._fail(outcome)
+            return await self._connection.fail(outcome)
         try:
             await self._upload_modules(outcome)
             await self._connection.call(ProvisionerDaemonAPI.CompleteJob, outcome)
         except RemoteError as error:
             reason = f"internal provisionerserver error: {error.message}"
             state = outcome.workspace_build.state if outcome.HasField("workspace_build") else b""
-            return await self._fail(jobs.failed(self._job, reason, state, ()))
-        return True
-
-    async def _fail(self, outcome: pbd.FailedJob) -> bool:
-        try:
-            await self._connection.call(ProvisionerDaemonAPI.FailJob, outcome)
-        except RemoteError as error:
-            log.warning("job.report_refused", job_id=self._job.job_id, error=error.message)
-            return False
+            return await self._connection.fail(jobs.failed(self._job, reason, state, ()))
         return True
 
     async def _upload_modules(self, outcome: pbd.CompletedJob) -> None:
@@ -407,7 +432,7 @@ class _Run:
         with anyio.move_on_after(_LAST_WORDS_SECONDS, shield=True):
             cache = self._config.provisioner.cache
             state = await recover(cache, self._job.job_id)
-            if await self._fail(jobs.failed(self._job, HARD_CLOSE, state or b"", ())):
+            if await self._connection.fail(jobs.failed(self._job, HARD_CLOSE, state or b"", ())):
                 cache.forget(self._job.job_id)
 
 

@@ -33,6 +33,7 @@ from warren.provisioner.session import (
     StepFailed,
     open_session,
 )
+from warren.provisioner.workdir import STATE_FILE
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
 Outcome: TypeAlias = pbd.CompletedJob | pbd.FailedJob
@@ -119,16 +120,39 @@ async def run(
     server.mark(SETUP_STAGE)
     try:
         async with open_session(
-            config, binary, folder, job.template_source_archive, cancellation, clock, server.log
+            config,
+            binary,
+            folder,
+            job.template_source_archive,
+            cancellation,
+            clock,
+            server.log,
+            _log_level(job),
         ) as session:
             completed = await _work(job, session, server)
     except JobFailed as error:
         return failed(job, error.message, error.state, error.timings)
     except WarrenError as error:
         return failed(job, error.message, b"", ())
+    except OSError as error:  # a full disk above all
+        return failed(job, f"{error.filename or folder}: {error.strerror}", _left(folder), ())
     server.mark(CLEANUP_STAGE)
     completed.job_id = job.job_id
     return completed
+
+
+def _log_level(job: pbd.AcquiredJob) -> Level | None:
+    """Give the level below which a build's log is of no interest, if it names one."""
+    name = job.workspace_build.log_level.upper()
+    return Level[name] if name in Level.__members__ else None
+
+
+def _left(folder: Path) -> bytes:
+    """Give the state that is there, if any is."""
+    try:
+        return (folder / STATE_FILE).read_bytes()
+    except OSError:
+        return b""
 
 
 def failed(job: pbd.AcquiredJob, reason: str, state: bytes, timings: tuple[Timing, ...]) -> pbd.FailedJob:
@@ -138,10 +162,18 @@ def failed(job: pbd.AcquiredJob, reason: str, state: bytes, timings: tuple[Timin
         error=reason,
         error_code=next((code for words, code in _CODES if words in reason), ""),
     )
-    match job.WhichOneof("type"):
+    kind = job.WhichOneof("type") or ""
+    add_left(message, kind, state)
+    if kind == "workspace_build":
+        message.workspace_build.timings.extend(map(convert.timing, timings))
+    return message
+
+
+def add_left(message: pbd.FailedJob, kind: str, state: bytes) -> None:
+    """Say of what kind the failed job was, and what it left behind."""
+    match kind:
         case "workspace_build":
             message.workspace_build.SetInParent()
-            message.workspace_build.timings.extend(map(convert.timing, timings))
             if state:
                 message.workspace_build.state = state
         case "template_import":
@@ -150,7 +182,6 @@ def failed(job: pbd.AcquiredJob, reason: str, state: bytes, timings: tuple[Timin
             message.template_dry_run.SetInParent()
         case _:
             pass
-    return message
 
 
 async def _work(job: pbd.AcquiredJob, session: Session, server: Server) -> pbd.CompletedJob:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
@@ -18,7 +20,6 @@ from warren.errors import WarrenError
 from warren.provisioner import archive, environment, modules, parse, planned, resources
 from warren.provisioner import replacements as replaced
 from warren.provisioner.binary import Binary
-from warren.provisioner.coder_provider.server import RunningProvider, serve_provider
 from warren.provisioner.graph import Graph
 from warren.provisioner.model import (
     BuildMetadata,
@@ -37,6 +38,9 @@ from warren.provisioner.model import (
 from warren.provisioner.process import Cancellation
 from warren.provisioner.terraform import DEFAULT_EXIT_SECONDS, Result, Terraform
 from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, STATE_FILE, Cache, Frozen, frozen_key
+
+if TYPE_CHECKING:
+    from warren.provisioner.coder_provider.server import RunningProvider
 
 StageListener = Callable[[str, LogLine], None]
 
@@ -75,6 +79,7 @@ class ProvisionerConfig:
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     extra_path: str = ""  # put before PATH: where `warren` is
     exit_seconds: float = DEFAULT_EXIT_SECONDS  # how long Terraform may take to end when cancelled
+    plugin_folder: str = "shared"  # concurrent daemons must not share one: Terraform does not lock it
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,7 @@ class Session:
         clock: Clock,
         log: StageListener,
         provider: RunningProvider | None,
+        log_level: Level | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -126,6 +132,7 @@ class Session:
         self._clock = clock
         self._log = log
         self._provider = provider
+        self._log_level = log_level
         self._stage = INIT_STAGE
         self._graph = ""
         self._thawed = False
@@ -216,7 +223,7 @@ class Session:
             return Applied(b"", "", ())
         build = environment.of_apply(metadata)
         self._announce()
-        result = await self._terraform.apply(self._variables(build))
+        result = await self._terraform.apply({**self._variables(build), **self._debugging()})
         failure = f"terraform apply: {_with_reason(result)}" if result.failure else ""
         try:
             state = await to_thread.run_sync((self._folder / STATE_FILE).read_bytes)
@@ -254,7 +261,9 @@ class Session:
     async def _init(self) -> Result:
         self._stage = INIT_STAGE
         self._announce()
-        result = await self._terraform.init(self._variables({}))
+        plugins = self._config.cache.plugins / self._config.plugin_folder
+        await to_thread.run_sync(partial(plugins.mkdir, parents=True, exist_ok=True, mode=0o700))
+        result = await self._terraform.init({"TF_PLUGIN_CACHE_DIR": str(plugins), **self._variables({})})
         if result.failure:
             raise StepFailed(f"initialize terraform: {_with_reason(result)}", result.timings)
         try:
@@ -265,7 +274,8 @@ class Session:
         return result
 
     async def _plan(self, build: Mapping[str, str], inputs: Inputs, *, destroy: bool) -> Result:
-        return await self._terraform.plan(self._variables(build), inputs.variables, destroy=destroy)
+        variables = {**self._variables(build), **self._debugging()}
+        return await self._terraform.plan(variables, inputs.variables, destroy=destroy)
 
     def _read_plan(self, document: bytes, metadata: BuildMetadata, timings: tuple[Timing, ...]) -> PlanMade:
         try:
@@ -297,9 +307,13 @@ class Session:
     def _variables(self, build: Mapping[str, str]) -> Mapping[str, str]:
         """Give the variables of the build, and those that lead Terraform to our provider."""
         if self._provider is None:
-            return {**build, "TF_PLUGIN_CACHE_DIR": str(self._config.cache.plugins)}
+            return build
         self._provider.use(build)
         return {**build, **self._provider.variables}
+
+    def _debugging(self) -> Mapping[str, str]:
+        """Have Terraform tell what it does inside, where the job asks for a level of logging."""
+        return {} if self._log_level is None else {"TF_LOG": "JSON"}
 
     def _announce(self) -> None:
         for line in environment.announcements(self._config.host_environment):
@@ -309,7 +323,8 @@ class Session:
         self._on_log(LogLine(level, output))
 
     def _on_log(self, line: LogLine) -> None:
-        self._log(self._stage, line)
+        if self._log_level is None or line.level.value >= self._log_level.value:
+            self._log(self._stage, line)
 
 
 @asynccontextmanager
@@ -321,13 +336,17 @@ async def open_session(
     cancellation: Cancellation,
     clock: Clock,
     log: StageListener,
+    log_level: Level | None = None,
 ) -> AsyncGenerator[Session]:
     """Open a session in a job's folder, with a provider of its own unless the published one is to be used."""
     if config.coder_provider is CoderProvider.REGISTRY:
-        yield Session(config, binary, folder, source, cancellation, clock, log, None)
+        yield Session(config, binary, folder, source, cancellation, clock, log, None, log_level)
         return
+    # It brings gRPC with it, which takes a server longer to import than most of the rest.
+    from warren.provisioner.coder_provider.server import serve_provider
+
     async with serve_provider({}) as provider:
-        yield Session(config, binary, folder, source, cancellation, clock, log, provider)
+        yield Session(config, binary, folder, source, cancellation, clock, log, provider, log_level)
 
 
 def _with_reason(result: Result) -> str:

@@ -21,6 +21,7 @@ from tempfile import mkdtemp
 from uuid import UUID
 
 import anyio
+import msgspec
 
 from warren.errors import Invalid
 
@@ -29,9 +30,17 @@ PLAN_FILE = "terraform.tfplan"
 LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 GRAPH_FILE = "graph.dot"
+_NOTE_FILE = ".warren-job"
 _RECOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _KEEP = timedelta(days=30)
+
+
+class JobNote(msgspec.Struct, frozen=True):
+    """Who runs a job, and what kind of job it is."""
+
+    daemon: str
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +85,15 @@ class Cache:
         except ValueError as error:
             raise Invalid(f'"{job_id}" is not the ID of a job') from error
 
-    def leftovers(self) -> list[str]:
-        """Give the jobs whose folders are still there: those that run, and those whose daemon was killed."""
-        if not self.jobs.is_dir():
-            return []
-        return sorted(path.name for path in self.jobs.iterdir() if path.is_dir())
+    def leftovers(self, daemon: str) -> list[tuple[str, JobNote]]:
+        """Give the jobs of a daemon whose folders are still there: unless it runs them now, it was killed in them."""
+        found: list[tuple[str, JobNote]] = []
+        for path in sorted(self.jobs.glob(f"*/{_NOTE_FILE}")):
+            with suppress(OSError, msgspec.MsgspecError):
+                note = msgspec.json.decode(path.read_bytes(), type=JobNote)
+                if note.daemon == daemon:
+                    found.append((path.parent.name, note))
+        return found
 
     def frozen(self, key: str) -> Frozen:
         """Give the place for what `init` fetched under `key`."""
@@ -97,8 +110,8 @@ class Cache:
                 elif path.stat().st_mtime < oldest:
                     shutil.rmtree(path, ignore_errors=True)
 
-    def begin(self, job_id: str) -> Path:
-        """Make the folder of a job, for its user alone.
+    def begin(self, job_id: str, note: JobNote) -> Path:
+        """Make the folder of a job, for its user alone, with a note for the case that nobody ends it.
 
         Raises:
             Invalid: `job_id` is no UUID.
@@ -106,6 +119,7 @@ class Cache:
         folder = self.job_folder(job_id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
+        (folder / _NOTE_FILE).write_bytes(msgspec.json.encode(note))
         return folder
 
     def forget(self, job_id: str) -> None:

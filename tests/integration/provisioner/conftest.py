@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -37,6 +37,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+async def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that other processes do."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.02)  # noqa: ASYNC110
+
+
 def tar(files: Mapping[str, str]) -> bytes:
     """Pack a template."""
     output = io.BytesIO()
@@ -60,6 +67,12 @@ class ScriptedServer:
         self._send, self._jobs = anyio.create_memory_object_stream[pbd.AcquiredJob](10)
         self._outcomes: dict[str, Outcome] = {}
         self._changed = anyio.Event()
+        self._scopes: list[anyio.CancelScope] = []
+
+    def drop_connections(self) -> None:
+        """Break what daemons are connected by, without a word."""
+        for scope in self._scopes:
+            scope.cancel()
 
     async def connect(self) -> ByteStream:
         """Give a daemon its end of a connection."""
@@ -104,6 +117,11 @@ class ScriptedServer:
         return "\n".join(f"[{line.stage}] {line.output}" for line in self.lines())
 
     async def _serve(self, stream: ByteStream) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes.append(scope)
+            await self._answer(stream)
+
+    async def _answer(self, stream: ByteStream) -> None:
         async with Multiplexer(stream, client=False) as mux:
             await drpc.serve(
                 mux,

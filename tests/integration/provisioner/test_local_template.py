@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.integration.provisioner.conftest import WORKSPACE_ID, ScriptedServer, build, config
+from tests.integration.provisioner.conftest import WORKSPACE_ID, ScriptedServer, build, config, eventually
 from warren import starter_templates
 from warren.clock import SystemClock
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
@@ -48,10 +48,8 @@ async def local(tmp_path: Path) -> AsyncGenerator[ScriptedServer]:
 
 
 async def appears(path: Path) -> str:
-    with anyio.fail_after(5):
-        while not path.exists():
-            await anyio.sleep(0.01)
-    return path.read_text()
+    await eventually(path.exists)
+    return await anyio.Path(path).read_text()
 
 
 def alive(process: int) -> bool:
@@ -87,9 +85,8 @@ async def test_the_agent_lives_from_start_to_stop_and_the_home_folder_until_the_
     assert not alive(child)
     second = int((folder / "agent.pid").read_text())
     assert alive(second)
-    with anyio.fail_after(5):
-        while (folder / "seen").read_text().find(again.workspace_build.resources[0].agents[0].token) < 0:
-            await anyio.sleep(0.01)
+    token = again.workspace_build.resources[0].agents[0].token
+    await eventually(lambda: token in (folder / "seen").read_text())
     child = int((folder / "child").read_text())
 
     (folder / "asked").unlink()
