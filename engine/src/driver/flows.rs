@@ -166,6 +166,7 @@ impl Node {
     /// A TCP segment for us stands in the slab.
     pub fn on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
         if let Some(id) = self.netstack.find(&ends) {
+            self.slab.used = span.end; // it stays there until the end of the batch
             if self.netstack.enqueue(id, span) {
                 self.flows.fed.push_back(id);
             }
