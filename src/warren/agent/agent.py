@@ -213,7 +213,7 @@ class Agent:
         state.logs.flush()
         with anyio.move_on_after(LAST_REPORTS_SECONDS if self._connected else 0):
             await state.lifecycle.wait_reported()
-            while not state.logs.empty or state.connections.pending:  # noqa: ASYNC110 - pure queues, a few seconds
+            while not state.logs.empty or state.connections.reports or state.script_runs:  # noqa: ASYNC110 - pure queues, a few seconds
                 await anyio.sleep(reports.LOG_TICK_SECONDS / 5)
         log.info("agent.stopped")
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-import anyio
 import structlog
 
+from warren.agent.queues import ReportQueue
 from warren.clock import Clock
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Connections:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._open: Counter[ConnectionType] = Counter()
-        self._send, self._receive = anyio.create_memory_object_stream[ConnectionReport](MAX_QUEUED_REPORTS)
+        self.reports = ReportQueue[ConnectionReport](MAX_QUEUED_REPORTS)
 
     def count(self, kind: ConnectionType) -> int:
         """Say how many connections of a kind are open."""
@@ -79,17 +79,6 @@ class Connections:
             status, reason = ending.status, ending.reason
             self._report(ConnectionReport(connection_id, kind, self._clock.now(), address, True, status, reason))
 
-    async def next_report(self) -> ConnectionReport:
-        """Wait for a report that is to be sent."""
-        return await self._receive.receive()
-
-    @property
-    def pending(self) -> int:
-        """Reports that wait."""
-        return self._receive.statistics().current_buffer_used
-
     def _report(self, report: ConnectionReport) -> None:
-        try:
-            self._send.send_nowait(report)
-        except anyio.WouldBlock:
+        if not self.reports.put(report):
             log.warning("connection.report_dropped", type=report.type.value, ended=report.ended)

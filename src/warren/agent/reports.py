@@ -11,10 +11,8 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from warren.agent.connections import ConnectionReport
 from warren.agent.control import ControlPlane
 from warren.agent.resources import ResourceMonitor
-from warren.agent.scripts import ScriptRun
 from warren.agent.state import AgentState
 from warren.agent.stats import StatsReport
 from warren.errors import RemoteError, Unimplemented
@@ -55,22 +53,24 @@ async def report_lifecycle(state: AgentState, control: ControlPlane) -> None:
 async def report_connections(state: AgentState, control: ControlPlane) -> None:
     """Report who comes and goes; one that is refused is dropped."""
     while True:
-        report: ConnectionReport = await state.connections.next_report()
+        report = await state.connections.reports.first()
         try:
             await control.report_connection(report)
         except RemoteError as error:
             log.warning("connection.report_refused", error=error.message)
+        state.connections.reports.confirm()
 
 
 async def report_scripts(state: AgentState, control: ControlPlane) -> None:
     """Report how scripts went; one that is refused is dropped."""
     while True:
-        run: ScriptRun = await state.finished_runs.receive()
+        run = await state.script_runs.first()
         try:
             with anyio.fail_after(SCRIPT_LIMIT_SECONDS):
                 await control.report_script(run)
         except (RemoteError, TimeoutError) as error:
             log.warning("script.report_failed", script_id=str(run.script_id), error=str(error))
+        state.script_runs.confirm()
 
 
 async def report_metadata(state: AgentState, control: ControlPlane) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-import anyio
 import structlog
 
 from warren.agent.apps import AppHealthMonitor
@@ -17,6 +16,7 @@ from warren.agent.logs import LogLevel, LogLine, LogQueue
 from warren.agent.manifest import Banner
 from warren.agent.metadata import MetadataCollector
 from warren.agent.motd import greeting, read_motd
+from warren.agent.queues import ReportQueue
 from warren.agent.scripts import ScriptRun
 from warren.agent.system import System
 from warren.clock import Clock
@@ -38,7 +38,7 @@ class AgentState:
         self.metadata = MetadataCollector(commands, children, clock)
         self.apps = AppHealthMonitor()
         self.banners: tuple[Banner, ...] = ()
-        self.script_runs, self.finished_runs = anyio.create_memory_object_stream[ScriptRun](MAX_QUEUED_RUNS)
+        self.script_runs = ReportQueue[ScriptRun](MAX_QUEUED_RUNS)
 
     def greeting(self) -> bytes:
         """Compose what a login shell shows first."""
@@ -51,7 +51,5 @@ class AgentState:
 
     def report_run(self, run: ScriptRun) -> None:
         """Queue the report of a script's run."""
-        try:
-            self.script_runs.send_nowait(run)
-        except anyio.WouldBlock:
+        if not self.script_runs.put(run):
             log.warning("script.report_dropped", script_id=str(run.script_id))

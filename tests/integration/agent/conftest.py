@@ -1,0 +1,148 @@
+"""A real agent's services on loopback sockets, for real clients."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import pytest
+
+from warren.agent.children import Children
+from warren.agent.commands import CommandFactory, Settings
+from warren.agent.connections import Connections
+from warren.agent.linux import LinuxProcesses, LinuxSystem
+from warren.agent.manifest import Manifest
+from warren.agent.ssh.host_key import ed25519_pem, seed_for
+from warren.agent.ssh.server import SSHServer
+from warren.agent.ssh.session import Host
+from warren.clock import SystemClock
+
+MANIFEST = Manifest(uuid4(), uuid4(), owner_name="alice", workspace_name="dev", agent_name="main")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Workspace:
+    """What an agent's services stand on, in a home folder of its own."""
+
+    home: Path
+    commands: CommandFactory
+    children: Children
+    connections: Connections
+
+    def use(self, **changes: object) -> None:
+        # the values are those of the manifest's fields; dataclasses.replace checks the names
+        self.commands.use(replace(MANIFEST, **changes))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+async def workspace(tmp_path: Path) -> AsyncGenerator[Workspace]:
+    home = tmp_path / "home"
+    bin_folder = tmp_path / "bin"
+    home.mkdir()
+    bin_folder.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "FROM_AGENT": "agent"}
+    settings = Settings(environment, "/opt/warren/coder", (str(bin_folder),))
+    commands = CommandFactory(LinuxSystem(environment), settings, lambda: "the-token")
+    commands.use(MANIFEST)
+    async with Children.open(LinuxProcesses()) as children:
+        yield Workspace(home, commands, children, Connections(SystemClock()))
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[socket.socket, str], Awaitable[None]]) -> AsyncGenerator[int]:
+    """Serve a service on a loopback port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+
+        async def accept() -> None:
+            async with anyio.create_task_group() as connections:
+                while True:
+                    await anyio.wait_readable(listener)
+                    connection, _ = listener.accept()
+                    connection.setblocking(False)
+                    connections.start_soon(serve, connection, "127.0.0.1")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept)
+            yield listener.getsockname()[1]
+            tasks.cancel_scope.cancel()
+
+
+@dataclass
+class SSH:
+    """The stock OpenSSH client, pointed at a server."""
+
+    port: int
+    folder: Path
+    server: SSHServer
+
+    def options(self, *, port_flag: str = "-p") -> list[str]:
+        known = "UserKnownHostsFile=/dev/null"
+        return [
+            "-F",
+            "none",
+            port_flag,
+            str(self.port),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            known,
+            "-o",
+            "LogLevel=ERROR",
+        ]
+
+    def command(self, *words: str) -> list[str]:
+        return ["ssh", *self.options(), *words]
+
+    async def run(self, *words: str, data: bytes = b"", check: bool = False) -> subprocess.CompletedProcess[bytes]:
+        """Run `ssh` with a command; `words` begin with options of the client."""
+        options = list(words[:-1])
+        arguments = self.command(*options, "user@127.0.0.1", words[-1])
+        with anyio.fail_after(15):
+            return await anyio.run_process(arguments, input=data, check=check, env=_client_environment())
+
+    async def tool(self, *words: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run `scp` or `sftp`."""
+        arguments = [words[0], *self.options(port_flag="-P"), *words[1:]]
+        with anyio.fail_after(15):
+            return await anyio.run_process(arguments, input=data, check=False, env=_client_environment())
+
+
+def _client_environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_WARREN": "sent", "TERM": "xterm"}
+
+
+@asynccontextmanager
+async def ssh_server(workspace: Workspace, folder: Path, **changes: object) -> AsyncGenerator[SSH]:
+    host = Host(
+        commands=workspace.commands,
+        children=workspace.children,
+        connections=workspace.connections,
+        greeting=lambda: b"welcome\r\n",
+        block_file_transfer=False,
+        block_local_forwarding=False,
+        block_reverse_forwarding=False,
+    )
+    # the values are those of the host's fields; dataclasses.replace checks the names
+    host = replace(host, **changes)  # pyright: ignore[reportArgumentType]
+    server = SSHServer(host, ed25519_pem(seed_for("alice", "dev", "main")), max_timeout_seconds=3600)
+    async with listening(server.serve) as port:
+        yield SSH(port, folder, server)
+
+
+@pytest.fixture
+async def ssh(workspace: Workspace, tmp_path: Path) -> AsyncGenerator[SSH]:
+    async with ssh_server(workspace, tmp_path) as client:
+        yield client
