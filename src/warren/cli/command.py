@@ -155,7 +155,8 @@ class LazyGroup(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        name = self._names.get(cmd_name)
+        known = (self._names.get(name) for name in (cmd_name, *SHORT_NAMES.get(cmd_name, ())))
+        name = next((name for name in known if name is not None), None)
         if name is None:
             return None
         module, _, attribute = self.table[name].target.partition(":")

@@ -77,6 +77,7 @@ class ResponseParser:
         self.head_done = False
         self.done = False
         self.rest = b""
+        self._keep_alive = False
         self._chunks: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
 
@@ -114,7 +115,7 @@ class ResponseParser:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
-        return self.done and not self.rest and self._parser.should_keep_alive()
+        return self.done and not self.rest and self._keep_alive
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; called by the parser."""
@@ -132,6 +133,7 @@ class ResponseParser:
     def on_message_complete(self) -> None:
         """Note that the body is complete; called by the parser."""
         self.done = True
+        self._keep_alive = self._parser.should_keep_alive()
 
 
 @dataclass(slots=True)

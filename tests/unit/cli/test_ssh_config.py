@@ -38,8 +38,8 @@ Match host *.coder !exec "/usr/bin/warren connect exists %h"
 
 
 def test_section_with_options() -> None:
-    options = Options(wait="yes", prefix="dev.", suffix="", disable_autostart=True, ssh_options=("ForwardAgent=yes",))
-    deployment = Deployment("/opt/my tools/warren", "/cfg", ssh_options={"ForwardAgent": "no", "Compression": "yes"})
+    options = Options(wait="yes", prefix="dev.", suffix="", ssh_options=("ForwardAgent=yes",))
+    deployment = Deployment("/my tools/w", "/c", ssh_options={"ForwardAgent": "no", "Compression": "yes"})
     assert ssh_config.section(options, deployment) == snapshot("""\
 # ------------START-CODER-----------
 # This section is managed by coder. DO NOT EDIT.
@@ -51,7 +51,6 @@ def test_section_with_options() -> None:
 # :wait=yes
 # :ssh-host-prefix=dev.
 # :hostname-suffix=
-# :disable-autostart=true
 # :ssh-option=ForwardAgent=yes
 #
 Host dev.*
@@ -61,7 +60,7 @@ Host dev.*
 	StrictHostKeyChecking=no
 	UserKnownHostsFile=/dev/null
 	LogLevel ERROR
-	ProxyCommand "/opt/my tools/warren" --global-config /cfg ssh --stdio --wait=yes --disable-autostart=true --ssh-host-prefix dev. %h
+	ProxyCommand "/my tools/w" --global-config /c ssh --stdio --wait=yes --ssh-host-prefix dev. %h
 # ------------END-CODER------------
 """)
 
