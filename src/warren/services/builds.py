@@ -30,10 +30,12 @@ from warren.storage import (
     provisioner_daemons,
     template_versions,
     templates,
+    timings,
     workspaces,
 )
 from warren.storage.jobs import NewJob
 from warren.storage.notify import publish
+from warren.storage.timings import Timings
 
 TOPIC = "workspace"
 
@@ -339,6 +341,11 @@ class Builds:
         """Read the Terraform state of a build."""
         async with self._pool.connection() as db:
             return await builds.get_state(db, (await self._of_manager(db, actor, build_id)).id)
+
+    async def timings(self, actor: Actor, build_id: UUID) -> Timings:
+        """Tell where the time of a build went."""
+        async with self._pool.connection() as db:
+            return await timings.of_job(db, (await self._readable(db, actor, build_id)).job_id)
 
     async def job_id(self, actor: Actor, build_id: UUID) -> UUID:
         """Tell which job runs a build, to one who may read its log."""

@@ -16,16 +16,15 @@ from warren.domain import parameter, tags
 from warren.domain import template as rules
 from warren.domain.job import Job, JobStatus, JobType
 from warren.domain.parameter import Evaluated, Parameter, Preset, Variable
-from warren.domain.resource import Resource
 from warren.domain.template import ExternalAuthProvider, Template, TemplateVersion
 from warren.domain.workspace import JobView
 from warren.errors import Conflict, Forbidden, Invalid, NotFound, Violation
+from warren.services.build_views import BuildViews, ResourceView
 from warren.services.jobs import NO_QUEUE, POSTED, Jobs, Queue
 from warren.services.templates import as_object, get_readable
 from warren.storage import (
     jobs,
     provisioner_daemons,
-    resources,
     template_files,
     template_versions,
     templates,
@@ -75,10 +74,11 @@ class NewDryRun:
 class TemplateVersions:
     """Use cases around template versions."""
 
-    def __init__(self, pool: AsyncConnectionPool, clock: Clock, job_service: Jobs) -> None:
+    def __init__(self, pool: AsyncConnectionPool, clock: Clock, job_service: Jobs, views: BuildViews) -> None:
         self._pool = pool
         self._clock = clock
         self._jobs = job_service
+        self._views = views
 
     # Making -----------------------------------------------------------------------------------------------------------
 
@@ -159,6 +159,11 @@ class TemplateVersions:
         )
         await publish(db, POSTED, organization_id)
         return job
+
+    async def store_example(self, actor: Actor, archive: bytes) -> UUID:
+        """Store a starter template as a file of the caller; return its id."""
+        async with self._pool.connection() as db:
+            return await template_files.insert(db, actor.user_id, archive, self._clock.now())
 
     async def dry_run(self, actor: Actor, version_id: UUID, wanted: NewDryRun) -> JobView:
         """Queue a plan for parameters and tell its job."""
@@ -332,11 +337,11 @@ class TemplateVersions:
             await self._readable(db, actor, version_id)
             return await template_versions.list_external_auth(db, version_id)
 
-    async def resources(self, actor: Actor, version_id: UUID) -> Sequence[Resource]:
+    async def resources(self, actor: Actor, version_id: UUID) -> Sequence[ResourceView]:
         """List what a version would make."""
         async with self._pool.connection() as db:
             version, _ = await self._readable(db, actor, version_id)
-            return await _resources_of(db, await jobs.get(db, version.job_id))
+            return await self._resources_of(db, await jobs.get(db, version.job_id))
 
     async def job_id(self, actor: Actor, version_id: UUID) -> UUID:
         """Tell which job imports a version, to one who may read its log."""
@@ -350,10 +355,10 @@ class TemplateVersions:
             job = await self._dry_run(db, actor, version_id, job_id)
             return await jobs.get_view(db, job_id), await self._jobs.queue(db, [job])
 
-    async def dry_run_resources(self, actor: Actor, version_id: UUID, job_id: UUID) -> Sequence[Resource]:
+    async def dry_run_resources(self, actor: Actor, version_id: UUID, job_id: UUID) -> Sequence[ResourceView]:
         """List what a dry run would make."""
         async with self._pool.connection() as db:
-            return await _resources_of(db, await self._dry_run(db, actor, version_id, job_id))
+            return await self._resources_of(db, await self._dry_run(db, actor, version_id, job_id))
 
     async def dry_run_matched(self, actor: Actor, version_id: UUID, job_id: UUID) -> Matched:
         """Count the daemons that may run a dry run."""
@@ -405,13 +410,12 @@ class TemplateVersions:
             raise NotFound(f'No template version found by name "{name}".')
         return version
 
+    async def _resources_of(self, db: AsyncConnection, job: Job) -> Sequence[ResourceView]:
+        if job.completed_at is None:
+            raise Invalid("Job hasn't completed!")
+        found = (await self._views.resources(db, [job.id]))[job.id]
+        return sorted(found, key=lambda view: view.resource.name)
+
     def _require_imported(self, job: Job) -> None:
         if job.completed_at is None:
             raise TooEarly("Template version job has not finished")
-
-
-async def _resources_of(db: AsyncConnection, job: Job) -> Sequence[Resource]:
-    if job.completed_at is None:
-        raise Invalid("Job hasn't completed!")
-    found = (await resources.list_of_jobs(db, [job.id]))[job.id]
-    return sorted(found, key=lambda resource: resource.name)

@@ -28,9 +28,9 @@ from warren.services.build_views import BuildViews, WorkspaceDetail
 from warren.services.builds import TOPIC, Builds, NewBuild, as_object, get_readable
 from warren.services.templates import TOPIC as TEMPLATE_TOPIC
 from warren.services.templates import as_object as template_object
-from warren.storage import builds, job_logs, jobs, template_versions, templates, workspaces
-from warren.storage.job_logs import Timing
+from warren.storage import builds, jobs, template_versions, templates, timings, workspaces
 from warren.storage.notify import Changes, Notifier, publish
+from warren.storage.timings import Timings
 
 WATCH_POLL_SECONDS = 30.0
 NIL = UUID(int=0)
@@ -322,15 +322,15 @@ class Workspaces:
 
     # About builds -----------------------------------------------------------------------------------------------------
 
-    async def timings(self, actor: Actor, workspace_id: UUID) -> tuple[UUID, Sequence[Timing]]:
-        """Tell where the time of the latest build went, and which job that was."""
+    async def timings(self, actor: Actor, workspace_id: UUID) -> Timings:
+        """Tell where the time of the latest build went."""
         async with self._pool.connection() as db:
             await get_readable(db, actor, workspace_id)
             latest = await builds.find_latest(db, workspace_id)
             if latest is None:
                 raise NotFound
             build = await builds.get_of_number(db, workspace_id, latest.number)
-            return build.job_id, await job_logs.list_timings(db, build.job_id)
+            return await timings.of_job(db, build.job_id)
 
     async def needs_answers(self, actor: Actor, workspace_id: UUID) -> bool:
         """Say whether a start with the newest template version would need answers from the user."""

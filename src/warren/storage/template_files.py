@@ -44,14 +44,19 @@ async def find_uploader(db: AsyncConnection, file_id: UUID) -> UUID | None:
 
 async def insert_modules(db: AsyncConnection, content: bytes, now: datetime) -> UUID:
     """Store the archive of a version's modules, once however many versions share it; return its id."""
+    return await insert(db, NOBODY, content, now)
+
+
+async def insert(db: AsyncConnection, owner_id: UUID, content: bytes, now: datetime) -> UUID:
+    """Store an archive for somebody, once however often it comes; return its id."""
     digest = hashlib.sha256(content).digest()
     await db.execute(
         """
         INSERT INTO files (id, hash, created_by, mimetype, content, created_at)
         VALUES (%s, %s, %s, 'application/x-tar', %s, %s) ON CONFLICT (hash, created_by) DO NOTHING""",
-        (uuid4(), digest, NOBODY, content, now),
+        (uuid4(), digest, owner_id, content, now),
     )
-    found = await find_modules(db, digest)
+    found = await _find(db, digest, owner_id)
     if found is None:
         raise NotFound
     return found
@@ -59,6 +64,10 @@ async def insert_modules(db: AsyncConnection, content: bytes, now: datetime) -> 
 
 async def find_modules(db: AsyncConnection, digest: bytes) -> UUID | None:
     """Find the archive of modules with this hash."""
-    cursor = await db.execute("SELECT id FROM files WHERE hash = %s AND created_by = %s", (digest, NOBODY))
+    return await _find(db, digest, NOBODY)
+
+
+async def _find(db: AsyncConnection, digest: bytes, owner_id: UUID) -> UUID | None:
+    cursor = await db.execute("SELECT id FROM files WHERE hash = %s AND created_by = %s", (digest, owner_id))
     row = await cursor.fetchone()
     return row[0] if row else None

@@ -213,9 +213,7 @@ def preset(found: Preset) -> wire.Preset:
 
 def evaluation(number: int, found: Sequence[Evaluated]) -> wire.DynamicParametersResponse:
     """Convert what parameters are for some inputs."""
-    return wire.DynamicParametersResponse(
-        id=number, diagnostics=[], parameters=[_evaluated(item) for item in found]
-    )
+    return wire.DynamicParametersResponse(id=number, diagnostics=[], parameters=[_evaluated(item) for item in found])
 
 
 def _evaluated(found: Evaluated) -> wire.PreviewParameter:

@@ -1,0 +1,44 @@
+"""What the words in a path stand for: users and organizations by id, by name, or by a word such as `me`."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from warren.authz.policy import Action, Actor, Object
+from warren.errors import NotFound
+from warren.storage import lookups
+
+
+class Lookups:
+    """Find users and organizations."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def organization(self, actor: Actor, word: str) -> UUID:
+        """Find the organization that a word stands for.
+
+        Raises:
+            NotFound: there is none, or the caller may not see it.
+        """
+        async with self._pool.connection() as db:
+            found = await lookups.find_organization(db, word)
+        if found is None or not actor.may(Action.READ, Object("organization", id=found, org_id=found)):
+            raise NotFound
+        return found
+
+    async def owner(self, actor: Actor, word: str) -> UUID:
+        """Find the user that a word stands for; who may see that user's workspaces need not be able to see the user.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if word == "me":
+            return actor.user_id
+        async with self._pool.connection() as db:
+            found = await lookups.find_user(db, word)
+        if found is None:
+            raise NotFound
+        return found
