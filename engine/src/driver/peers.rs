@@ -21,6 +21,8 @@ const KEEPALIVE: Duration = Duration::from_secs(25);
 /// tunnel the other side often hears of us a moment later than we of it. WireGuard's own retry comes after 5 s.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
+/// A tunnel ping carries its token, and above it the number of the attempt.
+const ATTEMPT_SHIFT: u32 = 56;
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -45,7 +47,8 @@ pub struct PeerConfig {
 pub struct PendingPing {
     pub key: Key,
     pub tunnel: bool,
-    pub sent_at: Instant,
+    /// When each attempt was sent.
+    pub sent_at: Vec<Instant>,
     pub deadline: Instant,
 }
 
@@ -478,8 +481,15 @@ impl Node {
             self.outbox.push(Event::PingFailed { token, reason: "no such peer".into() });
             return;
         };
-        self.pings.insert(token, PendingPing { key: *key, tunnel, sent_at: now, deadline: now + timeout });
-        if !tunnel {
+        self.pings.insert(token, PendingPing { key: *key, tunnel, sent_at: Vec::new(), deadline: now + timeout });
+        self.attempt_ping(now, id, token);
+    }
+
+    fn attempt_ping(&mut self, now: Instant, id: PeerId, token: u64) {
+        let Some(ping) = self.pings.get_mut(&token) else { return };
+        let attempt = ping.sent_at.len() as u64;
+        ping.sent_at.push(now);
+        if !ping.tunnel {
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.path.handle_ping_request(now, token);
             }
@@ -490,8 +500,8 @@ impl Node {
         let ends = remote.and_then(|remote| Some((self.source_for(&remote)?, remote)));
         match ends {
             Some((local, remote)) => {
-                let packet = Tsmp::Ping(token.to_be_bytes()).packet(local, remote);
-                self.send_inner(now, id, &packet);
+                let data = (attempt << ATTEMPT_SHIFT | token).to_be_bytes();
+                self.send_inner(now, id, &Tsmp::Ping(data).packet(local, remote));
             }
             None => {
                 self.pings.remove(&token);
@@ -501,13 +511,29 @@ impl Node {
     }
 
     /// A TSMP pong came through the tunnel.
-    pub fn on_tunnel_pong(&mut self, now: Instant, token: u64) {
+    pub fn on_tunnel_pong(&mut self, now: Instant, data: u64) {
+        let (token, attempt) = (data & ((1 << ATTEMPT_SHIFT) - 1), (data >> ATTEMPT_SHIFT) as usize);
         let Some(ping) = self.pings.get(&token).filter(|ping| ping.tunnel) else { return };
-        let latency = now.saturating_duration_since(ping.sent_at);
+        let Some(sent_at) = ping.sent_at.get(attempt) else { return };
+        let latency = now.saturating_duration_since(*sent_at);
         let peer = self.peers.by_key(&ping.key).and_then(|id| self.peers.get(id));
         let path = peer.map(|peer| view(peer.path.in_use(now)).0).unwrap_or_default();
         self.pings.remove(&token);
         self.outbox.push(Event::Pong { token, latency, path });
+    }
+
+    /// Fail the pings whose time is over, and repeat the others: one lost packet is no answer.
+    pub fn tick_pings(&mut self, now: Instant) {
+        let tokens: Vec<(u64, Key)> = self.pings.iter().map(|(token, ping)| (*token, ping.key)).collect();
+        for (token, key) in tokens {
+            let late = self.pings.get(&token).is_some_and(|ping| ping.deadline <= now);
+            if late {
+                self.pings.remove(&token);
+                self.outbox.push(Event::PingFailed { token, reason: "no answer in time".into() });
+            } else if let Some(id) = self.peers.by_key(&key) {
+                self.attempt_ping(now, id, token);
+            }
+        }
     }
 
     /// Begin a peer's handshake again, if that is due.
@@ -519,14 +545,6 @@ impl Node {
         peer.retry = (pause < LAST_RETRY).then_some((now + pause * 2, pause * 2));
         if let Some(length) = peer.session.initiate_again(&mut buffer) {
             self.send_sealed(now, id, None, &buffer[..length]);
-        }
-    }
-
-    pub fn tick_pings(&mut self, now: Instant) {
-        let late = self.pings.iter().filter(|(_, ping)| ping.deadline <= now).map(|(token, _)| *token);
-        for token in late.collect::<Vec<_>>() {
-            self.pings.remove(&token);
-            self.outbox.push(Event::PingFailed { token, reason: "no answer in time".into() });
         }
     }
 
