@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from anyio.abc import ByteStream, UNIXSocketStream
+from anyio.abc import ByteStream, SocketStream
 
 
 async def stream_pair() -> tuple[ByteStream, ByteStream]:
     """Make two connected streams."""
     left, right = socket.socketpair()
-    return await UNIXSocketStream.from_socket(left), await UNIXSocketStream.from_socket(right)
+    return await SocketStream.from_socket(left), await SocketStream.from_socket(right)

@@ -15,6 +15,7 @@ from uuid import UUID
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from warren.clock import Clock
@@ -81,21 +82,39 @@ class ResumeTokens:
 
     async def _key(self, kid: str, now: datetime) -> CryptoKey:
         async with self._pool.connection() as db:
-            keys = await crypto_keys.list_valid(db, FEATURE, now)
-        found = next((key for key in keys if str(key.sequence) == kid), None)
+            keys = await crypto_keys.list_of_feature(db, FEATURE)
+        found = next((key for key in keys if str(key.sequence) == kid and _counts(key, now)), None)
         if found is None:
             raise _invalid("the token was signed with an unknown key")
         return found
 
     async def _signing_key(self, now: datetime) -> CryptoKey:
         async with self._pool.connection() as db:
-            keys = await crypto_keys.list_valid(db, FEATURE, now)
-            if keys and now - keys[0].starts_at < KEY_LIFETIME:
-                return keys[0]
-            sequence = keys[0].sequence + 1 if keys else 1
-            fresh = CryptoKey(FEATURE, sequence, secrets.token_bytes(KEY_BYTES), now, None)
-            await crypto_keys.rotate(db, fresh, old_deletes_at=now + OLD_KEY_LIFETIME)
-            return (await crypto_keys.list_valid(db, FEATURE, now))[0]
+            newest = await _newest(db)
+            if newest is None or now - newest.starts_at >= KEY_LIFETIME:
+                newest = await _rotate(db, now)
+            return newest
+
+
+def _counts(key: CryptoKey, now: datetime) -> bool:
+    return key.deletes_at is None or key.deletes_at > now
+
+
+async def _newest(db: AsyncConnection) -> CryptoKey | None:
+    return next(iter(await crypto_keys.list_of_feature(db, FEATURE)), None)
+
+
+async def _rotate(db: AsyncConnection, now: datetime) -> CryptoKey:
+    """Make a new key unless another replica just did."""
+    await crypto_keys.lock(db, FEATURE)
+    newest = await _newest(db)
+    if newest is not None and now - newest.starts_at < KEY_LIFETIME:
+        return newest
+    key = CryptoKey(1 if newest is None else newest.sequence + 1, secrets.token_bytes(KEY_BYTES), now, None)
+    await crypto_keys.insert(db, FEATURE, key)
+    await crypto_keys.expire(db, FEATURE, older_than=key.sequence, deletes_at=now + OLD_KEY_LIFETIME)
+    await crypto_keys.delete_expired(db, FEATURE, now)
+    return key
 
 
 def _invalid(reason: str) -> Unauthenticated:
