@@ -40,8 +40,8 @@ def anyio_backend() -> str:
 async def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something that other processes do."""
     with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.02)  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.02)
 
 
 def tar(files: Mapping[str, str]) -> bytes:

@@ -52,6 +52,7 @@ class Block:
     min_items: int = 0
     max_items: int = 0
     computed: bool = False  # the provider fills it when the template has none
+    deprecated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +345,7 @@ RESOURCES: Mapping[str, Schema] = MappingProxyType(
                 _computed("prompt"),
                 _computed("enabled", "bool"),
             ),
-            (Block("sidebar_app", Nesting.SET, (_required("id"),), max_items=1),),
+            (Block("sidebar_app", Nesting.SET, (_required("id"),), max_items=1, deprecated=True),),
         ),
     }
 )

@@ -324,6 +324,7 @@ def _block(block: Block) -> pb.Schema.NestedBlock:
         min_items=block.min_items,
         max_items=block.max_items,
         block=pb.Schema.Block(
+            deprecated=block.deprecated,
             attributes=[_attribute(attribute) for attribute in block.attributes],
             block_types=[_block(inner) for inner in block.blocks],
         ),

@@ -1,0 +1,185 @@
+"""Our provider in process and the published one: the same schemas, plans, states and resources."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from warren.clock import SystemClock
+from warren.errors import WarrenError
+from warren.provisioner import binary, planned
+from warren.provisioner.coder_provider.server import serve_provider
+from warren.provisioner.model import BuildMetadata, CoderProvider, Found, Inputs, Role, Transition
+from warren.provisioner.process import Cancellation
+from warren.provisioner.session import ProvisionerConfig, open_session
+from warren.provisioner.workdir import Cache, JobNote
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+VERSION = "2.19.0"
+PACKAGE = f"github.com/coder/terraform-provider-coder/v2@v{VERSION}"
+PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
+HERE = Path(__file__).parent
+TEMPLATES = {
+    "rich": HERE.parent / "integration" / "provisioner" / "rich.tf",
+    "everything": HERE / "everything.tf",
+}
+METADATA = BuildMetadata(
+    access_url="http://127.0.0.1:3999",
+    workspace_id="11111111-1111-1111-1111-111111111111",
+    workspace_name="dev",
+    owner="ann",
+    owner_id="22222222-2222-2222-2222-222222222222",
+    owner_email="ann@example.com",
+    owner_groups=("Everyone",),
+    owner_roles=(Role("member"), Role("organization-member", "44444444-4444-4444-4444-444444444444")),
+    owner_login_type="password",
+    template_id="33333333-3333-3333-3333-333333333333",
+    template_name="t",
+    template_version="v1",
+)
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def mirror(tmp_path: Path) -> Path:
+    """Have the published provider where `terraform init` finds it, built by Go once; give the configuration file."""
+    program = PEERS / "terraform-provider-coder"
+    if not program.exists():
+        if shutil.which("go") is None:
+            pytest.skip("Go, which builds the published provider, is not installed")
+        environment = {**os.environ, "GOBIN": str(PEERS), "GOTOOLCHAIN": "local", "GOFLAGS": "-p=2"}
+        result = await anyio.run_process(["go", "install", PACKAGE], check=False, env=environment)
+        if result.returncode:
+            pytest.skip(f"the published provider could not be built: {result.stderr.decode()[-300:]}")
+    place = tmp_path / "mirror" / "registry.terraform.io" / "coder" / "coder" / VERSION / "linux_amd64"
+    place.mkdir(parents=True)
+    (place / f"terraform-provider-coder_v{VERSION}").symlink_to(program)
+    config = tmp_path / "terraform.rc"
+    config.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{tmp_path}/mirror"\n  }}\n}}\n'
+        "disable_checkpoint = true\n"
+    )
+    return config
+
+
+def tar(path: Path) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as archive:
+        archive.add(path, arcname="main.tf")
+    return output.getvalue()
+
+
+async def build(
+    provider: CoderProvider, source: bytes, cache: Path, config_file: Path, parameters: Mapping[str, str]
+) -> list[tuple[Found, object]]:
+    """Start, start again, stop; give what the plan told first, and then each state, with all attributes."""
+    host = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    config = ProvisionerConfig(
+        Cache(cache), {**host, "TF_CLI_CONFIG_FILE": str(config_file)}, coder_provider=provider, exit_seconds=5
+    )
+    config.cache.prepare()
+    program = await binary.find(None, os.environ["PATH"])
+    found: list[tuple[Found, object]] = []
+    state = b""
+    for number, transition in enumerate((Transition.START, Transition.START, Transition.STOP)):
+        folder = config.cache.begin(f"00000000-0000-0000-0000-00000000000{number}", JobNote("test", "workspace_build"))
+        lines: list[str] = []
+        async with open_session(
+            config, program, folder, source, Cancellation(), SystemClock(), lambda _, line: lines.append(line.output)
+        ) as session:
+            try:
+                await session.init(fresh=False)
+                inputs = Inputs(replace(METADATA, transition=transition), parameters, external_auth_tokens={"git": "t"})
+                plan = await session.plan(inputs, state, document=True)
+            except WarrenError as error:
+                raise AssertionError("\n".join([*lines, error.message])) from error
+            if number == 0:
+                found.append((await session.found_in_plan(plan.document), None))
+            applied = await session.apply(inputs.metadata, stage="apply")
+            assert not applied.failure, "\n".join(lines)
+            state = applied.state
+            found.append((await session.found_in_state(state), attributes_of(state)))
+    return found
+
+
+def attributes_of(state: bytes) -> object:
+    """Give all attributes of all instances, without what is random; empty and unset mean the same."""
+    return {
+        instance.address: without_empty(json.loads(_UUID.sub("<uuid>", json.dumps(instance.values))))
+        for instance in planned.from_state_file(state)
+    }
+
+
+def without_empty(value: object) -> object:
+    """Leave out members that are empty."""
+    if isinstance(value, dict):
+        members: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]  of JSON
+        kept = {key: without_empty(item) for key, item in members.items()}
+        return {key: item for key, item in kept.items() if item not in (None, "", [], {}, 0, False)}
+    if isinstance(value, list):
+        items: list[object] = value  # pyright: ignore[reportUnknownVariableType]  of JSON
+        return sorted((without_empty(item) for item in items), key=repr)
+    return value
+
+
+def comparable(found: Found) -> str:
+    """Write down what was found, without what is random."""
+    return _UUID.sub("<uuid>", repr(found)).replace("), ", "),\n")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+async def test_both_give_the_same_resources(name: str, mirror: Path, tmp_path: Path) -> None:
+    source = tar(TEMPLATES[name])
+    parameters = {"size": "3"} if name == "everything" else {"cpu": "4", "region": "us"}
+    ours = await build(CoderProvider.BUILTIN, source, tmp_path / "ours", mirror, parameters)
+    theirs = await build(CoderProvider.REGISTRY, source, tmp_path / "theirs", mirror, parameters)
+    for (found, attributes), (other, other_attributes) in zip(ours, theirs, strict=True):
+        assert comparable(found) == comparable(other)
+        assert attributes == other_attributes
+    assert ours[1][0].resources
+
+
+async def test_both_have_the_same_schemas(mirror: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.tf").write_text(
+        'terraform {\n  required_providers {\n    coder = { source = "coder/coder" }\n  }\n}\n'
+    )
+    environment = {**os.environ, "TF_CLI_CONFIG_FILE": str(mirror)}
+
+    async def schemas(more: Mapping[str, str]) -> object:
+        await anyio.run_process(["terraform", "init", "-input=false"], cwd=tmp_path, env={**environment, **more})
+        shown = await anyio.run_process(
+            ["terraform", "providers", "schema", "-json"], cwd=tmp_path, env={**environment, **more}
+        )
+        document = json.loads(shown.stdout)["provider_schemas"]["registry.terraform.io/coder/coder"]
+        return undescribed(document)
+
+    async with serve_provider({}) as provider:
+        ours = await schemas(provider.variables)
+    theirs = await schemas({})
+    assert ours == theirs
+
+
+def undescribed(value: object) -> object:
+    """Leave out what is only for people."""
+    if isinstance(value, dict):
+        members: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]  of JSON
+        words = {"description", "description_kind"}
+        # A block of the provider may be named like one of the words, but then it is no text.
+        return {key: undescribed(item) for key, item in members.items() if not (key in words and isinstance(item, str))}
+    return value
