@@ -74,8 +74,10 @@ fn nullable<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(inp
 impl DerpMap {
     /// Read a map; the error is a sentence.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let written: Written =
-            serde_json::from_slice(json).map_err(|error| format!("the DERP map is malformed: {error}"))?;
+        let malformed = |error: serde_json::Error| format!("the DERP map is malformed: {error}");
+        // Through an object, or a list would pass for a struct.
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).map_err(malformed)?;
+        let written: Written = serde_json::from_value(object.into()).map_err(malformed)?;
         let mut map = Self::default();
         for (id, region) in written.regions {
             let number = id.parse().ok().filter(|number| *number > 0);

@@ -5,6 +5,7 @@ import hashlib
 import json
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -22,13 +23,16 @@ Found = TypeVar("Found")
 class RelayServer:
     """A DERP relay of one region: HTTP by a thread here, frames by the engine's `Relay`."""
 
-    def __init__(self, *, port: int = 0, refuse_upgrade: bool = False) -> None:
+    def __init__(self, *, port: int = 0, refuse_upgrade: bool = False, tls: ssl.SSLContext | None = None) -> None:
         self.relay = _engine.Relay(_engine.generate_key())
         self.refuse_upgrade = refuse_upgrade
+        self.tls = tls
+        self.fast_start = False
         self.requests: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +43,10 @@ class RelayServer:
         self.close()
 
     def close(self) -> None:
+        # Closing alone does not wake the thread that accepts, and the port stays taken until it wakes.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._thread.join()
         self.relay.close()
 
     def _serve(self) -> None:
@@ -48,7 +55,43 @@ class RelayServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._answer(connection)
+            if self.tls is None:
+                self._answer(connection)
+            else:
+                threading.Thread(target=self._unwrap, args=(connection, self.tls), daemon=True).start()
+
+    def _unwrap(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        """Take TLS off a connection and go on with what is inside."""
+        try:
+            wrapped = context.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()  # the client does not trust us
+            return
+        outer, inner = socket.socketpair()
+        threading.Thread(target=self._answer, args=(inner,), daemon=True).start()
+        wrapped.setblocking(False)
+        with wrapped, outer:
+            while True:
+                if not wrapped.pending():
+                    select.select([wrapped, outer], [], [])
+                try:
+                    data = wrapped.recv(1 << 16)
+                    if not data:
+                        return
+                    outer.sendall(data)
+                except ssl.SSLWantReadError:
+                    pass
+                except OSError:
+                    return
+                try:
+                    back = outer.recv(1 << 14, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    continue
+                if not back:
+                    return
+                wrapped.setblocking(True)
+                wrapped.sendall(back)
+                wrapped.setblocking(False)
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(5)
@@ -78,6 +121,8 @@ class RelayServer:
                 f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: derp\r\n\r\n".encode()
             )
             self.relay.add(connection.detach(), initial=rest, websocket=True)
+        elif self.fast_start and headers.get("derp-fast-start") == "1":
+            self.relay.add(connection.detach(), initial=rest)
         elif self.refuse_upgrade:
             connection.sendall(b'HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nInvalid "Upgrade" header: DERP')
             connection.close()
@@ -89,15 +134,54 @@ class RelayServer:
             self.relay.add(connection.detach(), initial=rest)
 
 
-def derp_map(port: int, *, stun_port: int = -1, region: int = REGION) -> bytes:
+class StunServer:
+    """Answers binding requests on loopback, saying the address it sees or the one it was told to say."""
+
+    def __init__(self, *, says: tuple[str, int] | None = None, host: str = "127.0.0.1") -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((host, 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.host = host
+        self._says = says
+        self.requests = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wake:
+            wake.sendto(b"", (self.host, self.port))
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            request, source = self._socket.recvfrom(2048)
+            if not request:
+                return
+            self.requests += 1
+            host, port = self._says or source
+            mask = bytes.fromhex("2112a442")
+            address = bytes(left ^ right for left, right in zip(socket.inet_aton(host), mask, strict=True))
+            value = b"\0\x01" + (port ^ 0x2112).to_bytes(2, "big") + address
+            self._socket.sendto(b"\x01\x01" + (12).to_bytes(2, "big") + request[4:20] + b"\0\x20\0\x08" + value, source)
+
+
+def derp_map(
+    port: int, *, stun_port: int = -1, region: int = REGION, host: str = "127.0.0.1", force_http: bool = True
+) -> bytes:
     """Write a map of one region whose relay is on loopback."""
     node = {
         "Name": f"{region}a",
         "RegionID": region,
-        "HostName": "127.0.0.1",
+        "HostName": host,
         "DERPPort": port,
         "STUNPort": stun_port,
-        "ForceHTTP": True,
+        "ForceHTTP": force_http,
     }
     described = {"RegionID": region, "RegionCode": "t", "RegionName": "Test", "EmbeddedRelay": True, "Nodes": [node]}
     return json.dumps({"Regions": {str(region): described}}).encode()
@@ -115,6 +199,7 @@ class Node:
         force_websockets: bool = False,
         relay_headers: dict[str, str] | None = None,
         private_key: bytes | None = None,
+        tls_ca_pem: bytes | None = None,
     ) -> None:
         self.address = address
         self.engine = _engine.Engine(
@@ -125,6 +210,7 @@ class Node:
             block_direct=block_direct,
             force_websockets=force_websockets,
             relay_headers=relay_headers,
+            tls_ca_pem=tls_ca_pem,
         )
         self.seen: list[_engine.Event] = []
 

@@ -1,0 +1,320 @@
+"""How nodes find their relay and each other: regions, WebSocket, TLS, STUN, blocked paths, a relay that dies."""
+
+import datetime
+import ipaddress
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
+
+from tests.integration.engine.harness import REGION, Node, RelayServer, StunServer, derp_map
+from warren import _engine
+
+CLIENT, AGENT = "fd7a:115c:a1e0::c", "fd7a:115c:a1e0::a"
+PORT = 7
+
+
+def relay_changed(*, connected: bool) -> Callable[[_engine.Event], _engine.RelayChanged | None]:
+    def wanted(event: _engine.Event) -> _engine.RelayChanged | None:
+        return event if isinstance(event, _engine.RelayChanged) and event.connected == connected else None
+
+    return wanted
+
+
+def net_info(event: _engine.Event) -> _engine.NetInfo | None:
+    return event if isinstance(event, _engine.NetInfo) else None
+
+
+def exchange(client: Node, agent: Node) -> None:
+    """Send a word through a new connection and back."""
+    near = client.dial(AGENT, PORT)
+    far = agent.accept()
+    with near, far:
+        near.settimeout(10)
+        far.settimeout(10)
+        near.sendall(b"word")
+        assert far.recv(10) == b"word"
+        far.sendall(b"reply")
+        assert near.recv(10) == b"reply"
+
+
+def introduce(client: Node, agent: Node, derp: bytes) -> None:
+    for node in (client, agent):
+        node.engine.set_derp_map(derp)
+    client.know(agent)
+    agent.know(client)
+    agent.engine.listen(PORT)
+
+
+@pytest.mark.parametrize("size", [2_000, 200_000])
+def test_a_connection_outlives_the_relay_it_runs_over(size: int) -> None:
+    with Node(CLIENT, block_direct=True) as client, Node(AGENT) as agent:
+        relay = RelayServer()
+        introduce(client, agent, derp_map(relay.port))
+        near = client.dial(AGENT, PORT)
+        far = agent.accept()
+        relay.close()
+        client.wait(relay_changed(connected=False))
+        with near, far, RelayServer(port=relay.port):
+            near.settimeout(15)
+            far.settimeout(15)
+            near.sendall(b"x" * size)
+            received = 0
+            while received < size:
+                received += len(far.recv(1 << 16))
+            far.sendall(b"ok")
+            assert near.recv(10) == b"ok"
+
+
+def test_a_direct_path_needs_no_relay_once_it_stands() -> None:
+    with Node(CLIENT) as client, Node(AGENT) as agent:
+        relay = RelayServer()
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        client.until_direct()
+        relay.close()
+        client.wait(relay_changed(connected=False))
+        exchange(client, agent)
+
+
+def test_websocket_is_used_when_asked_for() -> None:
+    with RelayServer() as relay, Node(CLIENT, block_direct=True, force_websockets=True) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        assert client.wait(relay_changed(connected=True)).websocket_reason == ""
+        upgrades = [request for request in relay.requests if "Upgrade: websocket" in request]
+        assert upgrades
+        assert "Sec-WebSocket-Protocol: derp" in upgrades[0]
+
+
+def test_websocket_is_used_when_the_upgrade_is_refused() -> None:
+    expected = (
+        "GET failed with status code 400 (a proxy could be disallowing the use of 'Upgrade: derp'): "
+        'Invalid "Upgrade" header: DERP'
+    )
+    with (
+        RelayServer(refuse_upgrade=True) as relay,
+        Node(CLIENT, block_direct=True) as client,
+        Node(AGENT) as agent,
+    ):
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        assert client.wait(relay_changed(connected=True)).websocket_reason == expected
+        token = client.engine.netcheck()
+        info = client.wait(lambda event: event if getattr(event, "token", None) == token else None)
+        assert isinstance(info, _engine.NetInfo)
+        assert info.forced_websocket == {REGION: expected}
+
+
+def test_relay_headers_go_with_every_request() -> None:
+    with RelayServer() as relay, Node(CLIENT, relay_headers={"X-Way": "in"}) as client:
+        client.engine.set_derp_map(derp_map(relay.port))
+        client.wait(relay_changed(connected=True))
+        client.wait(net_info)
+        assert len(relay.requests) >= 2
+        assert all("X-Way: in" in request for request in relay.requests)
+
+
+def certificate(name: str, folder: Path, *, relay_key: bytes | None = None) -> tuple[ssl.SSLContext, bytes]:
+    """Make a server's TLS context for `name`, and what its clients must trust.
+
+    With `relay_key` the chain also names the relay's key, as relays do that allow the fast start.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        alternative = x509.DNSName(name)
+    signed = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + datetime.timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = signed.public_bytes(serialization.Encoding.PEM)
+    chain = pem
+    if relay_key is not None:
+        meta_key = ed25519.Ed25519PrivateKey.generate()
+        # The name is longer than X.520 allows, as relays write it.
+        with pytest.warns(UserWarning, match="length"):
+            common = x509.NameAttribute(NameOID.COMMON_NAME, f"derpkey{relay_key.hex()}", _validate=False)
+        meta_name = x509.Name([common])
+        meta = x509.CertificateBuilder(
+            meta_name, meta_name, meta_key.public_key(), 2, now, now + datetime.timedelta(days=36500)
+        ).sign(meta_key, None)
+        chain += meta.public_bytes(serialization.Encoding.PEM)
+    (folder / "chain.pem").write_bytes(chain)
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    return context, pem
+
+
+def test_a_relay_behind_tls_with_a_certificate_we_trust(tmp_path: Path) -> None:
+    context, pem = certificate("127.0.0.1", tmp_path)
+    with (
+        RelayServer(tls=context) as relay,
+        Node(CLIENT, block_direct=True, tls_ca_pem=pem) as client,
+        Node(AGENT, tls_ca_pem=pem) as agent,
+    ):
+        introduce(client, agent, derp_map(relay.port, force_http=False))
+        exchange(client, agent)
+
+
+def test_a_relay_with_another_name_in_its_certificate_is_not_trusted(tmp_path: Path) -> None:
+    context, pem = certificate("relay.example", tmp_path)
+    with RelayServer(tls=context) as relay, Node(CLIENT, tls_ca_pem=pem) as client:
+        client.engine.set_derp_map(derp_map(relay.port, force_http=False))
+        assert "certificate" in client.wait(relay_changed(connected=False)).error
+
+
+def test_a_region_for_tests_may_have_any_certificate(tmp_path: Path) -> None:
+    context, _ = certificate("relay.example", tmp_path)
+    with RelayServer(tls=context) as relay, Node(CLIENT) as client:
+        derp = json.loads(derp_map(relay.port, force_http=False))
+        derp["Regions"][str(REGION)]["Nodes"][0]["InsecureForTests"] = True
+        client.engine.set_derp_map(json.dumps(derp).encode())
+        client.wait(relay_changed(connected=True))
+
+
+def test_a_relay_that_tells_its_key_in_tls_gets_the_fast_start(tmp_path: Path) -> None:
+    relay = RelayServer()
+    relay.close()
+    relay.relay = _engine.Relay(_engine.generate_key())
+    context, pem = certificate("127.0.0.1", tmp_path, relay_key=relay.relay.public_key)
+    with RelayServer(tls=context) as server, Node(CLIENT, tls_ca_pem=pem) as client:
+        server.relay = relay.relay
+        server.fast_start = True
+        client.engine.set_derp_map(derp_map(server.port, force_http=False))
+        client.wait(relay_changed(connected=True))
+        assert any("Derp-Fast-Start: 1" in request for request in server.requests)
+
+
+def test_a_relay_that_cannot_be_reached_is_reported_with_the_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(port))
+        assert "refused" in client.wait(relay_changed(connected=False)).error.lower()
+
+
+def test_stun_tells_our_address_and_whether_the_nat_is_easy() -> None:
+    with (
+        RelayServer() as relay,
+        StunServer(says=("203.0.113.5", 4000)) as one,
+        StunServer(says=("203.0.113.5", 4001)) as two,
+        Node(CLIENT) as client,
+    ):
+        derp = json.loads(derp_map(relay.port, stun_port=one.port))
+        extra = {"Name": "1000stun0", "HostName": "127.0.0.1", "STUNPort": two.port, "STUNOnly": True}
+        derp["Regions"]["1000"] = {"RegionID": 1000, "RegionCode": "s", "RegionName": "S", "Nodes": [extra]}
+        client.engine.set_derp_map(json.dumps(derp).encode())
+        info = client.wait(lambda event: event if isinstance(event, _engine.NetInfo) and event.udp else None)
+        assert info.preferred_region == REGION
+        assert info.endpoints[:2] == ["203.0.113.5:4000", "203.0.113.5:4001"]
+        assert info.mapping_varies_by_destination is True
+        assert info.stun_answers == {f"{REGION}a": "203.0.113.5:4000", "1000stun0": "203.0.113.5:4001"}
+        assert f"{REGION}-v4" in info.region_latency_seconds
+        assert (info.ipv4, info.ipv4_can_send, info.global_v4) == (True, True, "203.0.113.5:4000")
+
+
+def test_a_region_without_stun_is_measured_by_http() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(relay.port))
+        token = client.engine.netcheck()
+        info = client.wait(lambda event: event if getattr(event, "token", None) == token else None)
+        assert isinstance(info, _engine.NetInfo)
+        assert 0 < info.region_latency_seconds[f"{REGION}-v4"] < 1
+        assert not info.udp
+
+
+def test_blocked_direct_paths_stay_relayed_and_can_be_allowed_again() -> None:
+    with RelayServer() as relay, Node(CLIENT, block_direct=True) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        assert client.wait(net_info).endpoints == []
+        (stats,) = client.engine.peers()
+        assert (stats.direct, stats.region) == (False, REGION)
+        client.engine.set_block_direct(False)
+        client.know(agent)
+        exchange(client, agent)
+        client.until_direct()
+        client.engine.set_block_direct(True)
+        exchange(client, agent)
+        assert not client.engine.peers()[0].direct
+
+
+def test_a_peer_that_restarted_is_spoken_to_again() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        with Node(AGENT) as again:
+            client.engine.remove_peer(agent.engine.public_key)
+            agent.engine.close()
+            introduce(client, again, derp_map(relay.port))
+            exchange(client, again)
+
+
+def test_connections_survive_a_rebind() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        near = client.dial(AGENT, PORT)
+        far = agent.accept()
+        with near, far:
+            near.sendall(b"before")
+            assert far.recv(10) == b"before"
+            client.until_direct()
+            client.engine.rebind()
+            near.sendall(b"after")
+            far.settimeout(10)
+            assert far.recv(10) == b"after"
+
+
+def test_a_dial_that_nobody_answers_times_out_and_a_cancelled_one_says_nothing() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+        client.engine.set_derp_map(derp_map(relay.port))
+        client.know(agent)
+        cancelled = client.engine.dial(AGENT, PORT, timeout_seconds=0.5)
+        client.engine.cancel_dial(cancelled)
+        with pytest.raises(ConnectionError) as failed:
+            client.dial(AGENT, PORT, within=1)
+        assert failed.value.args[0] == "timeout"
+        assert all(getattr(event, "token", None) != cancelled for event in client.seen)
+
+
+def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
+    script = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+        from tests.integration.engine.test_paths import *
+        from warren import _engine
+        with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+            for node in (client, agent):
+                node.engine.set_derp_map(derp_map(relay.port))
+            told = client.wait(lambda event: event if isinstance(event, _engine.NetInfo) else None).endpoints
+            assert told[0].startswith("127.0.0.1:"), told
+            agent.know(client, endpoints=told)
+            client.know(agent, endpoints=[])
+            agent.engine.listen(PORT)
+            exchange(client, agent)
+            client.until_direct()
+    """)
+    namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow network namespaces, or has no `ip`")
+    done = subprocess.run([*namespace, sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
