@@ -38,9 +38,7 @@ def agent(*, name: str = "main", apps: Sequence[pb.App] = (), token: str = "") -
 
 def resource(*agents: pb.Agent, name: str = "dev", kind: str = "terraform_data") -> pb.Resource:
     """Describe a resource as a provisioner reports it."""
-    return pb.Resource(
-        name=name, type=kind, agents=agents, metadata=[pb.Resource.Metadata(key="size", value="10 GiB")]
-    )
+    return pb.Resource(name=name, type=kind, agents=agents, metadata=[pb.Resource.Metadata(key="size", value="10 GiB")])
 
 
 class ScriptedDaemon:

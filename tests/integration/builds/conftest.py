@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from tests.integration.builds.world import World, open_world
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncGenerator[World]:
+    async with open_world(database_url) as opened:
+        yield opened
