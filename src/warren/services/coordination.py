@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from warren.errors import RemoteProtocolError
 from warren.net.coordinator import Auth, Close, Connection, Coordinator, Deliver, Output, Refuse, Request
 from warren.net.derp_map import DERPMap
+from warren.net.node import NodeInfo
 from warren.rpc import convert_tailnet as convert
 from warren.rpc._pb import tailnet_pb2 as pb
 from warren.rpc.drpc import Call, Handler
@@ -82,6 +83,10 @@ class Coordination:
             TailnetAPI.PostTelemetry: _drop_telemetry,  # pyright: ignore[reportAssignmentType]
         }
         return handlers
+
+    def node(self, peer_id: UUID) -> NodeInfo | None:
+        """Return what a connected peer published of itself."""
+        return self._coordinator.node(peer_id)
 
     def close(self) -> None:
         """End every coordination: the server stops."""
