@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import cast
 from uuid import UUID
 
 from warren.errors import Invalid
@@ -315,6 +316,35 @@ def lifecycle_times(agent: Agent, new: Lifecycle, changed_at: datetime) -> tuple
             return agent.started_at or changed_at, changed_at
         case _:
             return agent.started_at, agent.ready_at
+
+
+def subdomain_name(parts: AgentParts, app: App) -> str:
+    """Say which host label an app has; empty for one that is not reached by a host of its own."""
+    return f"{app.slug}--{parts.workspace_name}--{parts.owner_name}" if app.subdomain else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """Which resources an agent watches; `memory` is None where the template says nothing of it."""
+
+    memory: bool | None
+    volumes: Mapping[str, bool]
+
+
+def monitoring(document: Mapping[str, object] | None) -> Monitoring:
+    """Read which resources an agent watches, as its template says."""
+    document = document or {}
+    memory, volumes = document.get("memory"), document.get("volumes")
+    found: dict[str, bool] = {}
+    for volume in cast("list[object]", volumes) if isinstance(volumes, list) else []:  # isinstance leaves it unknown
+        path, enabled = _entry(volume, "path"), _entry(volume, "enabled")
+        found[str(path)] = bool(enabled)
+    return Monitoring(None if memory is None else bool(_entry(memory, "enabled")), found)
+
+
+def _entry(document: object, name: str) -> object:
+    # What isinstance leaves unknown came from JSON: its keys are texts.
+    return cast("dict[str, object]", document).get(name) if isinstance(document, dict) else None
 
 
 def check_version(version: str) -> str:

@@ -1,108 +1,49 @@
 """What an agent's connection to the control plane serves: its manifest, its reports, and the tailnet.
 
-One `AgentSession` a connection. An error answered to an agent makes most agents drop the connection, so errors are for
-what is malformed only; what is merely too much is cut or refused in the answer.
+An error answered to an agent makes most agents drop the connection, so errors are for what is malformed only; what is
+merely too much is cut, or refused in the answer.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import anyio
-import anyio.abc
 import structlog
+from anyio.abc import ByteStream, TaskStatus
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg_pool import AsyncConnectionPool
 
 from warren.clock import Clock
-from warren.domain.agent import (
-    INACTIVE_AFTER,
-    PING_PERIOD,
-    STARTED,
-    App,
-    Lifecycle,
-    MetadataResult,
-    Script,
-    limit_metadata,
-)
-from warren.domain.agent import Metadata as MetadataItem
+from warren.domain import agent as rules
+from warren.domain.agent import AgentParts
 from warren.errors import Invalid, Unavailable, Unimplemented
 from warren.net.coordinator import AgentAuth
+from warren.rpc import convert_agent as convert
 from warren.rpc import convert_tailnet, drpc
 from warren.rpc._pb import agent_pb2 as pb
 from warren.rpc.drpc import Handler
 from warren.rpc.methods import AgentAPI, AnyMethod
 from warren.rpc.multiplexer import Multiplexer
-from warren.services.agents import append_logs, check_app_status, report_change, store_app_status
+from warren.services.agents import AgentSettings, append_logs, report_change, store_app_status
 from warren.services.coordination import Coordination
 from warren.services.metadata_writer import MetadataWriter
 from warren.storage import agent_metadata, agent_stats, agents, connection_logs, workspaces
-from warren.storage.agents import Located
+from warren.storage.agents import AgentIdentity
+from warren.storage.connection_logs import ConnectionReport
 
 log = structlog.get_logger()
 
-STATS_INTERVAL = timedelta(minutes=5)
+PING_SECONDS = 15.0
+SILENCE_SECONDS = rules.INACTIVE_AFTER.total_seconds()
 MONITORING_DATAPOINTS = 20
 MONITORING_INTERVAL_SECONDS = 10
-SEMVER = re.compile(r"v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-
-_CONNECTION_TYPES = {
-    pb.Connection.SSH: "ssh",
-    pb.Connection.VSCODE: "vscode",
-    pb.Connection.JETBRAINS: "jetbrains",
-    pb.Connection.RECONNECTING_PTY: "reconnecting_pty",
-}
-_SUBSYSTEMS = {pb.Startup.ENVBOX: "envbox", pb.Startup.ENVBUILDER: "envbuilder", pb.Startup.EXECTRACE: "exectrace"}
-_HEALTHS = {
-    pb.DISABLED: "disabled",
-    pb.INITIALIZING: "initializing",
-    pb.HEALTHY: "healthy",
-    pb.UNHEALTHY: "unhealthy",
-}
-_LEVELS = {
-    pb.Log.TRACE: "trace",
-    pb.Log.DEBUG: "debug",
-    pb.Log.INFO: "info",
-    pb.Log.WARN: "warn",
-    pb.Log.ERROR: "error",
-}
-_STAGES = {pb.Timing.START: "start", pb.Timing.STOP: "stop", pb.Timing.CRON: "cron"}
-_STATUSES = {
-    pb.Timing.OK: "ok",
-    pb.Timing.EXIT_FAILURE: "exit_failure",
-    pb.Timing.TIMED_OUT: "timed_out",
-    pb.Timing.PIPES_LEFT_OPEN: "pipes_left_open",
-}
-_APP_STATES = {
-    pb.UpdateAppStatusRequest.WORKING: "working",
-    pb.UpdateAppStatusRequest.IDLE: "idle",
-    pb.UpdateAppStatusRequest.COMPLETE: "complete",
-    pb.UpdateAppStatusRequest.FAILURE: "failure",
-}
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    """What agents are told of the deployment. `replica_id` names this process."""
-
-    replica_id: UUID
-    access_url: str
-    wildcard_app_host: str = ""
-    block_direct: bool = False
-    force_websockets: bool = False
-    stats_interval: timedelta = STATS_INTERVAL
-    git_auth_configs: int = 0
-
-
-class AgentSessions:
+class AgentRPC:
     """Serves the connections of agents."""
 
     def __init__(
@@ -112,393 +53,343 @@ class AgentSessions:
         coordination: Coordination,
         metadata: MetadataWriter,
         settings: AgentSettings,
+        *,
+        ping_seconds: float = PING_SECONDS,
     ) -> None:
-        self.pool, self.clock, self.coordination = pool, clock, coordination
-        self.metadata, self.settings = metadata, settings
+        self.pool = pool
+        self.clock = clock
+        self.coordination = coordination
+        self.metadata = metadata
+        self.settings = settings
+        self._ping_seconds = ping_seconds
+        self._connections: dict[UUID, Multiplexer] = {}
+        """The newest monitored connection of each agent."""
 
-    async def serve(self, located: Located, mux: Multiplexer, *, api_version: str, monitored: bool) -> None:
-        """Serve one connection until it ends, the agent is silent, or its build is not the latest any more."""
-        session = _Session(self, located, api_version)
-        async with anyio.create_task_group() as tasks:
+    async def serve(self, stream: ByteStream, identity: AgentIdentity, *, api_version: str, monitored: bool) -> None:
+        """Serve one connection until it ends, the agent falls silent, or a newer build takes its place."""
+        session = _Session(self, identity, api_version)
+        async with Multiplexer(stream, client=False) as mux, anyio.create_task_group() as tasks:
             if monitored:
-                await tasks.start(self._monitor, located, mux)
+                await tasks.start(self._monitor, identity, mux)
             await drpc.serve(mux, session.handlers())
             tasks.cancel_scope.cancel()
 
-    async def _monitor(self, located: Located, mux: Multiplexer, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        agent_id = located.agent.id
-        await self._note(agents.connected, located, agent_id, self.settings.replica_id)
+    async def _monitor(self, identity: AgentIdentity, mux: Multiplexer, *, task_status: TaskStatus[None]) -> None:
+        self._connections[identity.agent_id] = mux
+        await self._note_connected(identity)
+        log.info("agent.connected", agent=str(identity.agent_id), workspace=identity.workspace_name)
         task_status.started()
-        log.info("agent.connected", agent=str(agent_id), workspace=located.place.workspace_name)
         reason = "connection closed"
         try:
-            reason = await self._watch(located, mux)
+            reason = await self._watch(identity, mux)
+            mux.close()
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(INACTIVE_AFTER.total_seconds()):
-                await self._note(agents.disconnected, located, agent_id, self.settings.replica_id)
-            log.info("agent.disconnected", agent=str(agent_id), reason=reason)
-        mux.close()
+            with anyio.move_on_after(SILENCE_SECONDS, shield=True):
+                await self._note_disconnected(identity, mux)
+            log.info("agent.disconnected", agent=str(identity.agent_id), reason=reason)
 
-    async def _watch(self, located: Located, mux: Multiplexer) -> str:
-        """Ask for signs of life; return why the connection has to end."""
-        last_heard = anyio.current_time()
+    async def _watch(self, identity: AgentIdentity, mux: Multiplexer) -> str:
+        """Ask for signs of life, and note them; return why the connection has to end."""
         while True:
-            await anyio.sleep(PING_PERIOD.total_seconds())
+            await anyio.sleep(self._ping_seconds)
             try:
                 await mux.ping()
-                last_heard = anyio.current_time()
             except Unavailable:
                 return "connection closed"
             except TimeoutError:
                 pass
-            if anyio.current_time() - last_heard > INACTIVE_AFTER.total_seconds():
+            if anyio.current_time() - mux.last_pong_at > SILENCE_SECONDS:
                 return "ping timeout"
             try:
                 async with self.pool.connection() as db:
-                    await agents.heard_of(db, located.agent.id, self.clock.now())
-                    if not await agents.is_of_latest_build(db, located.agent.id):
-                        return "build is outdated"
+                    await agents.set_connection(db, identity.agent_id, connected_at=self.clock.now())
+                    found = await agents.find_identity_of_agent(db, identity.agent_id)
             except Unavailable as error:
-                # The database may be away for a while: the agent is not to blame.
-                log.warning("agent.unrecorded", agent=str(located.agent.id), error=str(error))
+                # The agent is not to blame, and its tunnels need no database.
+                log.warning("agent.unrecorded", agent=str(identity.agent_id), error=str(error))
+                continue
+            if found is None or not rules.may_connect(found.build, found.latest_build):
+                return "build is outdated"
 
-    async def _note(self, write: Callable[..., Awaitable[None]], located: Located, *values: object) -> None:
-        """Store a change of the connection and tell who watches; a database that is away loses nothing else."""
+    async def _note_connected(self, identity: AgentIdentity) -> None:
+        async with self.pool.connection() as db:
+            await agents.set_connection(
+                db, identity.agent_id, connected_at=self.clock.now(), replica_id=self.settings.replica_id
+            )
+            await report_change(db, identity)
+
+    async def _note_disconnected(self, identity: AgentIdentity, mux: Multiplexer) -> None:
+        if self._connections.get(identity.agent_id) is not mux:
+            return  # the agent is back already, on another connection
+        del self._connections[identity.agent_id]
         try:
             async with self.pool.connection() as db:
-                await write(db, *values, self.clock.now())
-                await report_change(db, located)
+                await agents.set_disconnected(db, identity.agent_id, self.clock.now())
+                await report_change(db, identity)
         except Unavailable as error:
-            log.warning("agent.unrecorded", agent=str(located.agent.id), error=str(error))
+            log.warning("agent.unrecorded", agent=str(identity.agent_id), error=str(error))
 
 
 class _Session:
     """The handlers of one agent's connection."""
 
-    def __init__(self, sessions: AgentSessions, located: Located, api_version: str) -> None:
-        self._sessions, self._located, self._api_version = sessions, located, api_version
-        self._settings, self._clock = sessions.settings, sessions.clock
-        self._agent_id = located.agent.id
+    def __init__(self, server: AgentRPC, identity: AgentIdentity, api_version: str) -> None:
+        self._server = server
+        self._identity = identity
+        self._api_version = api_version
+        self._pool = server.pool
+        self._clock = server.clock
 
-    def handlers(self) -> Mapping[AnyMethod, Handler]:
-        """Return what this connection answers; the rest is unimplemented."""
-        handlers: dict[object, Callable[..., Awaitable[Message]]] = {
-            AgentAPI.GetManifest: self._get_manifest,
-            AgentAPI.GetServiceBanner: self._get_service_banner,
-            AgentAPI.GetAnnouncementBanners: self._get_announcement_banners,
-            AgentAPI.UpdateStats: self._update_stats,
-            AgentAPI.UpdateLifecycle: self._update_lifecycle,
-            AgentAPI.UpdateStartup: self._update_startup,
-            AgentAPI.BatchUpdateAppHealths: self._update_app_healths,
-            AgentAPI.BatchUpdateMetadata: self._update_metadata,
-            AgentAPI.BatchCreateLogs: self._create_logs,
-            AgentAPI.ScriptCompleted: self._script_completed,
-            AgentAPI.GetResourcesMonitoringConfiguration: self._monitoring_configuration,
-            AgentAPI.PushResourcesMonitoringUsage: self._push_monitoring,
-            AgentAPI.ReportConnection: self._report_connection,
-            AgentAPI.UpdateAppStatus: self._update_app_status,
-            AgentAPI.CreateSubAgent: _unimplemented,
-            AgentAPI.DeleteSubAgent: _unimplemented,
-            AgentAPI.ListSubAgents: _unimplemented,
-            AgentAPI.ReportBoundaryLogs: _unimplemented,
-            AgentAPI.PushContextState: _unimplemented,
+    def handlers(self) -> drpc.Handlers:
+        """Name the handler of each call."""
+        ours: Mapping[AnyMethod, Handler] = {  # pyright: ignore[reportAssignmentType]  generic in their messages
+            AgentAPI.GetManifest: self.get_manifest,
+            AgentAPI.GetServiceBanner: self.get_service_banner,
+            AgentAPI.GetAnnouncementBanners: self.get_announcement_banners,
+            AgentAPI.UpdateStats: self.update_stats,
+            AgentAPI.UpdateLifecycle: self.update_lifecycle,
+            AgentAPI.UpdateStartup: self.update_startup,
+            AgentAPI.BatchUpdateAppHealths: self.update_app_healths,
+            AgentAPI.BatchUpdateMetadata: self.update_metadata,
+            AgentAPI.BatchCreateLogs: self.create_logs,
+            AgentAPI.ScriptCompleted: self.script_completed,
+            AgentAPI.GetResourcesMonitoringConfiguration: self.monitoring_configuration,
+            AgentAPI.PushResourcesMonitoringUsage: self.push_monitoring,
+            AgentAPI.ReportConnection: self.report_connection,
+            AgentAPI.UpdateAppStatus: self.update_app_status,
+            AgentAPI.CreateSubAgent: unimplemented,
+            AgentAPI.DeleteSubAgent: unimplemented,
+            AgentAPI.ListSubAgents: unimplemented,
+            AgentAPI.ReportBoundaryLogs: unimplemented,
+            AgentAPI.PushContextState: unimplemented,
         }
-        auth = AgentAuth(self._agent_id)
-        tailnet = self._sessions.coordination.handlers(self._agent_id, auth)
-        return {**handlers, **tailnet}  # pyright: ignore[reportReturnType]  each handler fits its own method
+        agent_id = self._identity.agent_id
+        return {**ours, **self._server.coordination.handlers(agent_id, AgentAuth(agent_id))}
 
-    async def _get_manifest(self, _: pb.GetManifestRequest) -> pb.Manifest:
-        async with self._sessions.pool.connection() as db:
-            located = await agents.get(db, self._agent_id)
-            apps = await agents.list_apps(db, [self._agent_id])
-            scripts = await agents.list_scripts(db, [self._agent_id])
-            metadata = await agent_metadata.list_of_agent(db, self._agent_id)
-        agent, place, settings = located.agent, located.place, self._settings
-        names = f"{agent.name}--{place.workspace_name}--{place.owner_username}"
-        return pb.Manifest(
+    # What an agent asks -----------------------------------------------------------------------------------------------
+
+    async def get_manifest(self, _: pb.GetManifestRequest) -> pb.Manifest:
+        """Tell an agent what it is and has to do."""
+        async with self._pool.connection() as db:
+            parts = await agents.get_parts(db, self._identity.agent_id)
+            metadata = await agent_metadata.list_of_agent(db, self._identity.agent_id)
+        agent, identity, settings = parts.agent, self._identity, self._server.settings
+        message = pb.Manifest(
             agent_id=agent.id.bytes,
             agent_name=agent.name,
-            parent_id=None if agent.parent_id is None else agent.parent_id.bytes,
-            owner_username=place.owner_username,
-            workspace_id=place.workspace_id.bytes,
-            workspace_name=place.workspace_name,
-            git_auth_configs=settings.git_auth_configs,
+            owner_username=identity.owner_name,
+            workspace_id=identity.workspace_id.bytes,
+            workspace_name=identity.workspace_name,
             environment_variables=dict(agent.environment_variables),
             directory=agent.directory,
             motd_path=agent.motd_file,
-            vs_code_port_proxy_uri=_port_proxy_uri(settings, names),
+            vs_code_port_proxy_uri=port_proxy_uri(settings, parts),
             disable_direct_connections=settings.block_direct,
             derp_force_websockets=settings.force_websockets,
-            derp_map=convert_tailnet.derp_map_to_message(self._sessions.coordination.derp_maps.current),
-            scripts=[_script(script) for script in scripts],
-            apps=[_app(app, names) for app in apps],
-            metadata=[_description(item) for item in metadata],
+            derp_map=convert_tailnet.derp_map_to_message(self._server.coordination.derp_maps.current),
+            scripts=[convert.script_to_message(script) for script in parts.scripts],
+            apps=[convert.app_to_message(app, rules.subdomain_name(parts, app)) for app in parts.apps],
+            metadata=[convert.description_to_message(item) for item in metadata],
         )
+        if agent.parent_id is not None:
+            message.parent_id = agent.parent_id.bytes
+        return message
 
-    async def _get_service_banner(self, _: pb.GetServiceBannerRequest) -> pb.ServiceBanner:
+    async def get_service_banner(self, _: pb.GetServiceBannerRequest) -> pb.ServiceBanner:
+        """Tell the banner as old agents ask for it: none is set."""
         return pb.ServiceBanner()
 
-    async def _get_announcement_banners(self, _: pb.GetAnnouncementBannersRequest) -> pb.GetAnnouncementBannersResponse:
+    async def get_announcement_banners(self, _: pb.GetAnnouncementBannersRequest) -> pb.GetAnnouncementBannersResponse:
+        """Tell the banners: none are set."""
         return pb.GetAnnouncementBannersResponse()
 
-    async def _update_stats(self, request: pb.UpdateStatsRequest) -> pb.UpdateStatsResponse:
-        if request.HasField("stats"):
-            async with self._sessions.pool.connection() as db:
-                await agent_stats.insert(db, self._stats(request.stats))
-                if request.stats.connection_count > 0:
-                    await workspaces.touch(db, self._located.place.workspace_id, self._clock.now())
-                    await report_change(db, self._located)
-        response = pb.UpdateStatsResponse()
-        response.report_interval.FromTimedelta(self._settings.stats_interval)
-        return response
-
-    def _stats(self, stats: pb.Stats) -> agent_stats.Stats:
-        place = self._located.place
-        sessions = dict(stats.session_counts) or {
-            "vscode": stats.session_count_vscode,
-            "jetbrains": stats.session_count_jetbrains,
-            "reconnecting_pty": stats.session_count_reconnecting_pty,
-            "ssh": stats.session_count_ssh,
-        }
-        return agent_stats.Stats(
-            agent_id=self._agent_id,
-            user_id=place.owner_id,
-            workspace_id=place.workspace_id,
-            template_id=place.template_id,
-            created_at=self._clock.now(),
-            connections_by_proto=dict(stats.connections_by_proto),
-            connection_count=stats.connection_count,
-            connection_median_latency_ms=stats.connection_median_latency_ms,
-            rx_packets=stats.rx_packets,
-            rx_bytes=stats.rx_bytes,
-            tx_packets=stats.tx_packets,
-            tx_bytes=stats.tx_bytes,
-            sessions=sessions,
-        )
-
-    async def _update_lifecycle(self, request: pb.UpdateLifecycleRequest) -> pb.Lifecycle:
-        lifecycle = request.lifecycle
-        if lifecycle.state == pb.Lifecycle.STATE_UNSPECIFIED or lifecycle.state not in pb.Lifecycle.State.values():
-            raise Invalid(f"unknown lifecycle state: {lifecycle.state}")
-        state = Lifecycle(pb.Lifecycle.State.Name(lifecycle.state).lower())
-        changed_at = self._time(lifecycle.changed_at)
-        async with self._sessions.pool.connection() as db:
-            agent = (await agents.get(db, self._agent_id)).agent
-            started_at, ready_at = agent.started_at, agent.ready_at
-            if state is Lifecycle.STARTING:
-                started_at, ready_at = changed_at, None
-            elif state in STARTED:
-                started_at, ready_at = started_at or changed_at, changed_at
-            await agents.set_lifecycle(db, self._agent_id, state, started_at=started_at, ready_at=ready_at)
-            await report_change(db, self._located)
-        answer = pb.Lifecycle(state=lifecycle.state)
-        answer.changed_at.FromDatetime(changed_at)
+    async def monitoring_configuration(
+        self, _: pb.GetResourcesMonitoringConfigurationRequest
+    ) -> pb.GetResourcesMonitoringConfigurationResponse:
+        """Tell which resources to watch."""
+        async with self._pool.connection() as db:
+            agent = await agents.get(db, self._identity.agent_id)
+        found = rules.monitoring(agent.resources_monitoring)
+        answer = pb.GetResourcesMonitoringConfigurationResponse()
+        answer.config.num_datapoints = MONITORING_DATAPOINTS
+        answer.config.collection_interval_seconds = MONITORING_INTERVAL_SECONDS
+        if found.memory is not None:
+            answer.memory.enabled = found.memory
+        for path, enabled in found.volumes.items():
+            answer.volumes.add(path=path, enabled=enabled)
         return answer
 
-    def _time(self, timestamp: Timestamp) -> datetime:
-        """Read a time; the year 1, an unset time in Go, means now."""
-        seconds = timestamp.seconds
-        if seconds <= -62135596800:
-            return self._clock.now()
-        return timestamp.ToDatetime(UTC)
+    # What an agent reports --------------------------------------------------------------------------------------------
 
-    async def _update_startup(self, request: pb.UpdateStartupRequest) -> pb.Startup:
-        startup = request.startup
-        if not SEMVER.fullmatch(startup.version):
-            raise Invalid(f"invalid agent semver version {startup.version!r}")
-        unknown = [number for number in startup.subsystems if number not in _SUBSYSTEMS]
-        if unknown:
-            raise Invalid(f"invalid agent subsystem {unknown[0]}")
-        async with self._sessions.pool.connection() as db:
+    async def push_monitoring(
+        self, request: pb.PushResourcesMonitoringUsageRequest
+    ) -> pb.PushResourcesMonitoringUsageResponse:
+        """Check the figures; nobody is told of a full disk yet, for there are no notifications."""
+        async with self._pool.connection() as db:
+            agent = await agents.get(db, self._identity.agent_id)
+        for datapoint in request.datapoints:
+            measured = {volume.volume for volume in datapoint.volumes}
+            for path in rules.monitoring(agent.resources_monitoring).volumes:
+                if path not in measured:
+                    raise Invalid(f'volume "{path}" is monitored but not in the datapoints')
+        return pb.PushResourcesMonitoringUsageResponse()
+
+    async def update_stats(self, request: pb.UpdateStatsRequest) -> pb.UpdateStatsResponse:
+        """Store a report of connections; a workspace that is in use stays up."""
+        if request.HasField("stats"):
+            await self._store_stats(request.stats)
+        response = pb.UpdateStatsResponse()
+        response.report_interval.FromTimedelta(self._server.settings.stats_interval)
+        return response
+
+    async def _store_stats(self, message: pb.Stats) -> None:
+        identity, now = self._identity, self._clock.now()
+        stats = agent_stats.Stats(
+            connections_by_proto=dict(message.connections_by_proto),
+            connection_count=message.connection_count,
+            connection_median_latency_ms=message.connection_median_latency_ms,
+            rx_packets=message.rx_packets,
+            rx_bytes=message.rx_bytes,
+            tx_packets=message.tx_packets,
+            tx_bytes=message.tx_bytes,
+            sessions=convert.sessions_from_message(message),
+        )
+        async with self._pool.connection() as db:
+            await agent_stats.insert(
+                db,
+                stats,
+                agent_id=identity.agent_id,
+                owner_id=identity.owner_id,
+                workspace_id=identity.workspace_id,
+                template_id=identity.template_id,
+                now=now,
+            )
+            if not message.connection_count:
+                return
+            await workspaces.touch(db, identity.workspace_id, now)
+            found = await agent_stats.find_deadlines(db, identity.workspace_id)
+            if found is not None:
+                later = rules.bumped_deadline(found.deadline, found.max_deadline, found.bump, now)
+                if later is not None:
+                    await agent_stats.set_deadline(db, found.build_id, later, now)
+            await report_change(db, identity)
+
+    async def update_lifecycle(self, request: pb.UpdateLifecycleRequest) -> pb.Lifecycle:
+        """Store what the agent is doing."""
+        lifecycle = convert.lifecycle_from_message(request.lifecycle)
+        changed_at = convert.time_from_message(request.lifecycle.changed_at, self._clock.now())
+        async with self._pool.connection() as db:
+            agent = await agents.lock(db, self._identity.agent_id)
+            started_at, ready_at = rules.lifecycle_times(agent, lifecycle, changed_at)
+            await agents.set_lifecycle(db, agent.id, lifecycle, started_at=started_at, ready_at=ready_at)
+            await report_change(db, self._identity)
+        return request.lifecycle
+
+    async def update_startup(self, request: pb.UpdateStartupRequest) -> pb.Startup:
+        """Store what the agent says of itself."""
+        startup = convert.startup_from_message(request.startup)
+        async with self._pool.connection() as db:
             await agents.set_startup(
                 db,
-                self._agent_id,
-                version=startup.version,
+                self._identity.agent_id,
+                version=rules.check_version(startup.version),
                 api_version=self._api_version,
                 expanded_directory=startup.expanded_directory,
-                subsystems=sorted({_SUBSYSTEMS[number] for number in startup.subsystems}),
+                subsystems=startup.subsystems,
             )
-            await report_change(db, self._located)
-        return startup
+            await report_change(db, self._identity)
+        return request.startup
 
-    async def _update_app_healths(self, request: pb.BatchUpdateAppHealthRequest) -> pb.BatchUpdateAppHealthResponse:
-        async with self._sessions.pool.connection() as db:
-            apps = {app.id: app for app in await agents.list_apps(db, [self._agent_id])}
-            changed = False
-            for update in request.updates:
-                app = apps.get(convert_tailnet.uuid_from_bytes(update.id))
-                health = _HEALTHS.get(update.health)
-                if app is None or not app.healthcheck_url or health is None:
-                    raise Invalid(f"cannot set the health of app {update.id.hex()}: {_health_problem(app, health)}")
-                if app.health != health:
-                    await agents.set_app_health(db, self._agent_id, app.id, health)
-                    changed = True
+    async def update_app_healths(self, request: pb.BatchUpdateAppHealthRequest) -> pb.BatchUpdateAppHealthResponse:
+        """Store how healthy apps are, all or none."""
+        updates = convert.healths_from_message(request)
+        if not updates:
+            return pb.BatchUpdateAppHealthResponse()
+        async with self._pool.connection() as db:
+            apps = await agents.list_apps(db, self._identity.agent_id)
+            for app_id, _ in updates:
+                if app_id not in apps:
+                    raise Invalid(f"workspace app ID {app_id} not found")
+                if not apps[app_id][1]:
+                    raise Invalid(f"workspace app {app_id} does not have healthchecks enabled")
+            changed = [(app_id, health) for app_id, health in updates if apps[app_id][2] != health]
+            for app_id, health in changed:
+                await agents.set_app_health(db, app_id, health)
             if changed:
-                await report_change(db, self._located)
+                await report_change(db, self._identity)
         return pb.BatchUpdateAppHealthResponse()
 
-    async def _update_metadata(self, request: pb.BatchUpdateMetadataRequest) -> pb.BatchUpdateMetadataResponse:
-        results = [MetadataResult(item.key, item.result.value, item.result.error) for item in request.metadata]
-        kept, problem = limit_metadata(results)
-        self._sessions.metadata.put(self._agent_id, kept)
+    async def update_metadata(self, request: pb.BatchUpdateMetadataRequest) -> pb.BatchUpdateMetadataResponse:
+        """Take what the agent collected; it is written soon."""
+        kept, problem = rules.check_metadata(convert.metadata_from_message(request))
+        self._server.metadata.put(self._identity.agent_id, kept)
         if problem:
             raise Invalid(problem)
         return pb.BatchUpdateMetadataResponse()
 
-    async def _create_logs(self, request: pb.BatchCreateLogsRequest) -> pb.BatchCreateLogsResponse:
-        lines = [(_LEVELS.get(line.level, "info"), line.output) for line in request.logs]
-        source = convert_tailnet.uuid_from_bytes(request.log_source_id)
-        async with self._sessions.pool.connection() as db:
-            stored = await append_logs(db, self._located, source, lines, self._clock.now())
+    async def create_logs(self, request: pb.BatchCreateLogsRequest) -> pb.BatchCreateLogsResponse:
+        """Store lines of the agent's log."""
+        source_id, lines = convert.logs_from_message(request)
+        async with self._pool.connection() as db:
+            stored = await append_logs(db, self._identity, source_id, lines, self._clock.now())
         return pb.BatchCreateLogsResponse(log_limit_exceeded=not stored)
 
-    async def _script_completed(
+    async def script_completed(
         self, request: pb.WorkspaceAgentScriptCompletedRequest
     ) -> pb.WorkspaceAgentScriptCompletedResponse:
-        timing = request.timing
-        if not timing.HasField("start") or not timing.HasField("end"):
-            raise Invalid("script start and end time are required")
-        started_at, ended_at = timing.start.ToDatetime(UTC), timing.end.ToDatetime(UTC)
-        if started_at > ended_at:
-            raise Invalid("script start time cannot be after its end time")
-        async with self._sessions.pool.connection() as db:
-            known = await agents.insert_script_timing(
+        """Store a run of a script."""
+        run = convert.run_from_message(request)
+        async with self._pool.connection() as db:
+            await agents.insert_script_timing(
                 db,
-                convert_tailnet.uuid_from_bytes(timing.script_id),
-                self._agent_id,
-                stage=_STAGES.get(timing.stage, "start"),
-                status=_STATUSES.get(timing.status, "exit_failure"),
-                exit_code=timing.exit_code,
-                started_at=started_at,
-                ended_at=ended_at,
+                self._identity.agent_id,
+                run.script_id,
+                stage=run.stage,
+                status=run.status,
+                exit_code=run.exit_code,
+                started_at=run.started_at,
+                ended_at=run.ended_at,
             )
-            if known:
-                await report_change(db, self._located)
-        if not known:
-            raise Invalid(f"the agent has no script {timing.script_id.hex()}")
+            await report_change(db, self._identity)
         return pb.WorkspaceAgentScriptCompletedResponse()
 
-    async def _monitoring_configuration(
-        self, _: pb.GetResourcesMonitoringConfigurationRequest
-    ) -> pb.GetResourcesMonitoringConfigurationResponse:
-        answer = pb.GetResourcesMonitoringConfigurationResponse()
-        answer.config.num_datapoints = MONITORING_DATAPOINTS
-        answer.config.collection_interval_seconds = MONITORING_INTERVAL_SECONDS
-        monitoring = self._located.agent.resources_monitoring or {}
-        memory = monitoring.get("memory")
-        if isinstance(memory, dict):
-            answer.memory.enabled = bool(memory.get("enabled"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-        volumes = monitoring.get("volumes")
-        if isinstance(volumes, list):
-            for volume in volumes:  # pyright: ignore[reportUnknownVariableType]
-                answer.volumes.add(enabled=bool(volume["enabled"]), path=str(volume["path"]))  # pyright: ignore[reportUnknownArgumentType]
-        return answer
-
-    async def _push_monitoring(
-        self, _: pb.PushResourcesMonitoringUsageRequest
-    ) -> pb.PushResourcesMonitoringUsageResponse:
-        """Take the figures; what they mean (out of memory, out of disk) is told once there are notifications."""
-        return pb.PushResourcesMonitoringUsageResponse()
-
-    async def _report_connection(self, request: pb.ReportConnectionRequest) -> Empty:
-        connection = request.connection
-        connection_id = convert_tailnet.uuid_from_bytes(connection.id)
-        if connection_id.int == 0:
-            raise Invalid("a connection report needs an id")
-        kind = _CONNECTION_TYPES.get(connection.type)
-        if kind is None or connection.action == pb.Connection.ACTION_UNSPECIFIED:
-            raise Invalid(f"unknown connection type {connection.type} or action {connection.action}")
-        report = connection_logs.Report(
-            connection_id=connection_id,
-            connected=connection.action == pb.Connection.CONNECT,
-            type=kind,
-            at=self._time(connection.timestamp),
-            ip=_ip(connection.ip),
-            status_code=connection.status_code,
-            reason=connection.reason,
-        )
-        async with self._sessions.pool.connection() as db:
-            await connection_logs.upsert(db, self._located.agent.name, self._located.place, report)
+    async def report_connection(self, request: pb.ReportConnectionRequest) -> Empty:
+        """Store that somebody connected to the agent, or left."""
+        found = convert.connection_from_message(request, self._clock.now())
+        identity = self._identity
+        async with self._pool.connection() as db:
+            await connection_logs.upsert(
+                db,
+                ConnectionReport(
+                    found.id, found.type, found.ip, found.at, found.ended, found.status_code, found.reason
+                ),
+                organization_id=identity.organization_id,
+                owner_id=identity.owner_id,
+                workspace_id=identity.workspace_id,
+                workspace_name=identity.workspace_name,
+                agent_name=identity.agent_name,
+            )
         return Empty()
 
-    async def _update_app_status(self, request: pb.UpdateAppStatusRequest) -> pb.UpdateAppStatusResponse:
-        state = _APP_STATES.get(request.state, "")
-        check_app_status(state, request.message)
-        async with self._sessions.pool.connection() as db:
+    async def update_app_status(self, request: pb.UpdateAppStatusRequest) -> pb.UpdateAppStatusResponse:
+        """Store what an app says that it is doing."""
+        state = convert.app_state_from_message(request)
+        async with self._pool.connection() as db:
             await store_app_status(
-                db, self._located, request.slug, state, request.message, request.uri, self._clock.now()
+                db, self._identity, request.slug, state, request.message, request.uri, self._clock.now()
             )
         return pb.UpdateAppStatusResponse()
 
 
-async def _unimplemented(_: Message) -> Message:
+async def unimplemented(_: Message) -> Message:
+    """Refuse a call that is known and not served."""
     raise Unimplemented("Unimplemented")
 
 
-def _health_problem(app: App | None, health: str | None) -> str:
-    if app is None:
-        return "the agent has no such app"
-    return "unknown health" if health is None else "the app has no health check"
-
-
-def _ip(text: str) -> str | None:
-    if text == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return None
-
-
-def _port_proxy_uri(settings: AgentSettings, names: str) -> str:
+def port_proxy_uri(settings: AgentSettings, parts: AgentParts) -> str:
+    """Say where an editor in the workspace finds a port, with `{{port}}` in place of its number."""
     if not settings.wildcard_app_host:
         return ""
-    host = settings.wildcard_app_host.replace("*", "{{port}}--" + names)
+    label = "{{port}}--" + f"{parts.agent.name}--{parts.workspace_name}--{parts.owner_name}"
+    host = settings.wildcard_app_host.replace("*", label, 1)
     return f"{urlsplit(settings.access_url).scheme}://{host}"
-
-
-def _script(script: Script) -> pb.WorkspaceAgentScript:
-    message = pb.WorkspaceAgentScript(
-        id=script.id.bytes,
-        log_source_id=script.log_source_id.bytes,
-        log_path=script.log_path,
-        script=script.script,
-        cron=script.cron,
-        run_on_start=script.run_on_start,
-        run_on_stop=script.run_on_stop,
-        start_blocks_login=script.start_blocks_login,
-        display_name=script.display_name,
-    )
-    message.timeout.FromSeconds(script.timeout_seconds)
-    return message
-
-
-def _app(app: App, names: str) -> pb.WorkspaceApp:
-    message = pb.WorkspaceApp(
-        id=app.id.bytes,
-        url=app.url,
-        external=app.external,
-        slug=app.slug,
-        display_name=app.display_name,
-        command=app.command,
-        icon=app.icon,
-        subdomain=app.subdomain,
-        subdomain_name=f"{app.slug}--{names}" if app.subdomain else "",
-        sharing_level=pb.WorkspaceApp.SharingLevel.Value(app.sharing_level.upper()),
-        health=pb.WorkspaceApp.Health.Value(app.health.upper()),
-        hidden=app.hidden,
-    )
-    message.healthcheck.url = app.healthcheck_url
-    message.healthcheck.threshold = app.healthcheck_threshold
-    message.healthcheck.interval.FromSeconds(app.healthcheck_interval)
-    return message
-
-
-def _description(item: MetadataItem) -> pb.WorkspaceAgentMetadata.Description:
-    description = pb.WorkspaceAgentMetadata.Description(
-        display_name=item.display_name, key=item.key, script=item.script
-    )
-    # Clients expect the number of seconds as that many nanoseconds.
-    description.interval.FromNanoseconds(item.interval_seconds)
-    description.timeout.FromNanoseconds(item.timeout_seconds)
-    return description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import anyio
@@ -10,7 +11,7 @@ import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from warren.clock import Clock
-from warren.domain.agent import MetadataResult
+from warren.domain.agent import MetadataValue
 from warren.errors import Unavailable
 from warren.services.agents import AGENT_METADATA
 from warren.storage import agent_metadata
@@ -28,14 +29,14 @@ class MetadataWriter:
 
     def __init__(self, pool: AsyncConnectionPool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
-        self._waiting: dict[tuple[UUID, str], MetadataResult] = {}
+        self._waiting: dict[tuple[UUID, str], tuple[MetadataValue, datetime]] = {}
         self._arrived = anyio.Event()
 
-    def put(self, agent_id: UUID, results: Sequence[MetadataResult]) -> None:
+    def put(self, agent_id: UUID, results: Sequence[MetadataValue]) -> None:
         """Take values to be written soon."""
         for result in results:
             if len(self._waiting) < MAX_WAITING or (agent_id, result.key) in self._waiting:
-                self._waiting[agent_id, result.key] = result
+                self._waiting[agent_id, result.key] = result, self._clock.now()
         self._arrived.set()
 
     async def run(self) -> None:
@@ -57,7 +58,8 @@ class MetadataWriter:
         self._waiting = {}
         try:
             async with self._pool.connection() as db:
-                await agent_metadata.update(db, batch, self._clock.now())
+                values = [(agent_id, value, at) for (agent_id, _), (value, at) in batch.items()]
+                await agent_metadata.update(db, values)
                 for agent_id in {agent_id for agent_id, _ in batch}:
                     await publish(db, AGENT_METADATA, agent_id)
         except Unavailable as error:

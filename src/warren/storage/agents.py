@@ -118,8 +118,7 @@ async def list_of_resources(db: AsyncConnection, resource_ids: Sequence[UUID]) -
     """List the agents of resources in one statement; parents before their sub-agents."""
     found: dict[UUID, list[AgentParts]] = {resource_id: [] for resource_id in resource_ids}
     condition: LiteralString = (
-        " WHERE a.resource_id = ANY (%s) AND NOT a.deleted"
-        " ORDER BY a.parent_id IS NOT NULL, a.display_order, a.name"
+        " WHERE a.resource_id = ANY (%s) AND NOT a.deleted ORDER BY a.parent_id IS NOT NULL, a.display_order, a.name"
     )
     for parts in await _list(db, condition, (list(resource_ids),)):
         found[parts.agent.resource_id].append(parts)
@@ -178,30 +177,38 @@ async def _one(db: AsyncConnection, condition: LiteralString, agent_id: UUID) ->
     return _agent(row)
 
 
+_IDENTITY: LiteralString = """
+    SELECT a.id, a.name, a.resource_id, a.api_key_scope, w.id, w.name, w.organization_id, w.template_id,
+        w.owner_id, u.username, b.id,
+        b.build_number, b.transition::text, j.status::text,
+        latest.build_number, latest.transition, latest.status
+    FROM workspace_agents a
+    JOIN workspace_resources r ON r.id = a.resource_id
+    JOIN workspace_builds b ON b.job_id = r.job_id
+    JOIN provisioner_jobs j ON j.id = b.job_id
+    JOIN workspaces w ON w.id = b.workspace_id
+    JOIN users u ON u.id = w.owner_id
+    CROSS JOIN LATERAL (
+        SELECT lb.build_number, lb.transition::text, lj.status::text
+        FROM workspace_builds lb JOIN provisioner_jobs lj ON lj.id = lb.job_id
+        WHERE lb.workspace_id = w.id ORDER BY lb.build_number DESC LIMIT 1) latest
+    WHERE NOT a.deleted AND NOT w.deleted"""
+
+
 async def find_identity(db: AsyncConnection, auth_token: UUID) -> AgentIdentity | None:
     """Read whom a token belongs to; nobody once the agent or the workspace is deleted."""
+    return await _identity(db, " AND a.auth_token = %s", auth_token)
+
+
+async def find_identity_of_agent(db: AsyncConnection, agent_id: UUID) -> AgentIdentity | None:
+    """Read the identity of an agent; none once it or the workspace is deleted."""
+    return await _identity(db, " AND a.id = %s", agent_id)
+
+
+async def _identity(db: AsyncConnection, condition: LiteralString, value: UUID) -> AgentIdentity | None:
+    query: LiteralString = _IDENTITY + condition + " ORDER BY b.build_number DESC LIMIT 1"
     async with db.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(
-            """
-            SELECT a.id, a.name, a.resource_id, a.api_key_scope, w.id, w.name, w.organization_id, w.template_id,
-                w.owner_id, u.username, b.id,
-                b.build_number, b.transition::text, j.status::text,
-                latest.build_number, latest.transition, latest.status
-            FROM workspace_agents a
-            JOIN workspace_resources r ON r.id = a.resource_id
-            JOIN workspace_builds b ON b.job_id = r.job_id
-            JOIN provisioner_jobs j ON j.id = b.job_id
-            JOIN workspaces w ON w.id = b.workspace_id
-            JOIN users u ON u.id = w.owner_id
-            CROSS JOIN LATERAL (
-                SELECT lb.build_number, lb.transition::text, lj.status::text
-                FROM workspace_builds lb JOIN provisioner_jobs lj ON lj.id = lb.job_id
-                WHERE lb.workspace_id = w.id ORDER BY lb.build_number DESC LIMIT 1) latest
-            WHERE a.auth_token = %s AND NOT a.deleted AND NOT w.deleted
-            ORDER BY b.build_number DESC LIMIT 1""",
-            (auth_token,),
-        )
-        row = await cursor.fetchone()
+        row = await (await cursor.execute(query, (value,))).fetchone()
     if row is None:
         return None
     return AgentIdentity(*row[:11], build=BuildPoint(*row[11:14]), latest_build=BuildPoint(*row[14:17]))
