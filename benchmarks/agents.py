@@ -10,7 +10,7 @@ import anyio
 import psutil
 from warren.rpc.drpc import Client
 from warren.rpc.methods import AgentAPI
-from warren.rpc.yamux import Multiplexer
+from warren.rpc.multiplexer import Multiplexer
 
 from benchmarks.figures import UPSTREAM, Figure
 from benchmarks.lab import Lab, lab

@@ -29,7 +29,7 @@ from warren.rpc import websocket
 from warren.rpc._pb import tailnet_pb2 as pb
 from warren.rpc.drpc import Client
 from warren.rpc.methods import TailnetAPI
-from warren.rpc.yamux import Multiplexer
+from warren.rpc.multiplexer import Multiplexer
 from warren.tunnel.coordination import Coordination
 from warren.tunnel.node import Node, NodeConfig, PingResult
 
