@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import anyio
@@ -16,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from warren.clock import Clock
 from warren.domain import job as rules
 from warren.domain.job import Job, JobType
-from warren.errors import Conflict, Invalid, NotFound, RemoteError, WarrenError
+from warren.errors import Conflict, Invalid, NotFound, RemoteError, Unavailable, WarrenError
 from warren.rpc import convert_provisioner as convert
 from warren.rpc import drpc
 from warren.rpc._pb import provisioner_pb2 as pb
@@ -32,7 +34,11 @@ from warren.storage.provisioner_daemons import Daemon, NewDaemon
 
 log = structlog.get_logger()
 
+_T = TypeVar("_T")
+
 TOUCH_SECONDS = 60.0
+DATABASE_AWAY_SECONDS = 120.0  # for so long a daemon that has something to report is kept waiting
+DATABASE_RETRY_SECONDS = 0.5
 CHUNK_BYTES = 2 << 20  # half of what one message may carry
 MODULE_FILES_LIMIT_BYTES = 100 << 20
 FAIL_SECONDS = 10.0  # to note that a job could not be handed over, when everything else is being cancelled
@@ -191,6 +197,17 @@ class Session:
                 await jobs.complete(db, job.id, self._clock.now(), error=reason)
                 await job_results.announce(db, current)
 
+    async def _patiently(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Try again while the database is away: a build that runs shall not be lost to that."""
+        with anyio.move_on_after(DATABASE_AWAY_SECONDS):
+            while True:
+                try:
+                    return await attempt()
+                except Unavailable as error:
+                    log.warning("provisioner_daemon.waiting", daemon=self._daemon.name, error=error.message)
+                    await anyio.sleep(DATABASE_RETRY_SECONDS)
+        return await attempt()
+
     # Taking in --------------------------------------------------------------------------------------------------------
 
     async def _owned(self, db: AsyncConnection, job_id: str) -> Job:
@@ -206,6 +223,9 @@ class Session:
 
     async def update_job(self, request: pbd.UpdateJobRequest) -> pbd.UpdateJobResponse:
         """Take in log lines and what the daemon read in the template; tell it when it shall stop."""
+        return await self._patiently(partial(self._update_job, request))
+
+    async def _update_job(self, request: pbd.UpdateJobRequest) -> pbd.UpdateJobResponse:
         async with self._pool.connection() as db:
             job = await self._owned(db, request.job_id)
             if request.logs and await job_logs.append(db, job.id, convert.log_lines(request.logs)):
@@ -226,6 +246,9 @@ class Session:
 
     async def fail_job(self, request: pbd.FailedJob) -> pbd.Empty:
         """End a job that failed; what Terraform wrote of the state until then is kept."""
+        return await self._patiently(partial(self._fail_job, request))
+
+    async def _fail_job(self, request: pbd.FailedJob) -> pbd.Empty:
         now = self._clock.now()
         async with self._pool.connection() as db:
             job = await self._owned(db, request.job_id)
@@ -246,6 +269,9 @@ class Session:
 
     async def complete_job(self, request: pbd.CompletedJob) -> pbd.Empty:
         """End a job that succeeded and store all it brought, in one transaction."""
+        return await self._patiently(partial(self._complete_job, request))
+
+    async def _complete_job(self, request: pbd.CompletedJob) -> pbd.Empty:
         now = self._clock.now()
         async with self._pool.connection() as db:
             job = await self._owned(db, request.job_id)

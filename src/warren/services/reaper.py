@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import anyio
-import anyio.to_thread
 import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
@@ -28,7 +27,7 @@ WORKER_LOST = "Build has been terminated: its provisioner daemon stopped renewin
 SERVER_RESTARTED = "Build has been terminated: the server that ran it was stopped and has come back."
 NEVER_TAKEN = "Build has been pending for 30 minutes and has been terminated: no provisioner daemon took it."
 
-Recover = Callable[[UUID], bytes | None]
+Recover = Callable[[UUID], Awaitable[bytes | None]]
 """Reads what Terraform had written of a job's state, when the job ran on this machine."""
 
 
@@ -87,7 +86,7 @@ class Reaper:
         now = self._clock.now()
         state = None
         if job.type is JobType.BUILD and job.started_at is not None:
-            state = await anyio.to_thread.run_sync(self._recover, job.id)
+            state = await self._recover(job.id)
         if state:
             await job_results.keep_state(db, job, state, now)
         stage = await job_logs.last_stage(db, job.id)

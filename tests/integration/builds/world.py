@@ -63,7 +63,7 @@ class World:
         self.versions = TemplateVersions(self.pool, self.clock, self.jobs, views)
         payload = PayloadSettings("http://warren.test", timedelta(days=7))
         self.provisionerd = ProvisionerDaemons(self.pool, self.notifier, self.clock, ProvisionerdSettings(payload))
-        self.reaper = Reaper(self.pool, self.clock, self.recovered.get)
+        self.reaper = Reaper(self.pool, self.clock, self._recover)
 
     async def _agents(self, db: AsyncConnection, resource_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[AgentView]]:
         found = await agents.list_of_resources(db, resource_ids)
@@ -72,6 +72,9 @@ class World:
             resource_id: [agent_rules.view(parts, now, latency={}, subdomain_apps=False) for parts in each]
             for resource_id, each in found.items()
         }
+
+    async def _recover(self, job_id: UUID) -> bytes | None:
+        return self.recovered.get(job_id)
 
     async def register(self, name: str = "vm-0") -> Daemon:
         """Store a daemon."""
