@@ -13,6 +13,7 @@ from uuid import UUID
 
 import anyio
 import structlog
+from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from warren.errors import RemoteProtocolError
@@ -20,9 +21,11 @@ from warren.net.coordinator import Auth, Close, Connection, Coordinator, Deliver
 from warren.net.derp_map import DERPMap
 from warren.net.node import NodeInfo
 from warren.rpc import convert_tailnet as convert
+from warren.rpc import drpc
 from warren.rpc._pb import tailnet_pb2 as pb
 from warren.rpc.drpc import Call, Handler
 from warren.rpc.methods import AnyMethod, TailnetAPI
+from warren.rpc.multiplexer import Multiplexer
 from warren.services.resume_tokens import REFRESH_IN, ResumeTokens
 
 log = structlog.get_logger()
@@ -83,6 +86,13 @@ class Coordination:
             TailnetAPI.PostTelemetry: _drop_telemetry,  # pyright: ignore[reportAssignmentType]
         }
         return handlers
+
+    async def serve(
+        self, stream: ByteStream, peer_id: UUID, auth: Auth, *, before_request: BeforeRequest | None = None
+    ) -> None:
+        """Serve a connection that has the tailnet API only."""
+        async with Multiplexer(stream, client=False) as mux:
+            await drpc.serve(mux, self.handlers(peer_id, auth, before_request=before_request))
 
     def node(self, peer_id: UUID) -> NodeInfo | None:
         """Return what a connected peer published of itself."""
