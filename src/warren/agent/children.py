@@ -26,6 +26,8 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes], processes: Processes) -> None:
         self._process, self._processes = process, processes
         self._ended = anyio.Event()
+        # A cancelled parent still has to reap: only `abandon` ends the wait.
+        self._reaping = anyio.CancelScope(shield=True)
 
     @property
     def pid(self) -> int:
@@ -44,8 +46,13 @@ class Child:
 
     async def reap(self) -> None:
         """Collect its status as soon as it ends; run once, by its parent."""
-        await self._processes.wait(self._process)
-        self._ended.set()
+        with self._reaping:
+            await self._processes.wait(self._process)
+            self._ended.set()
+
+    def abandon(self) -> None:
+        """Give up waiting for a program that not even a kill ends."""
+        self._reaping.cancel()
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group."""
@@ -133,6 +140,8 @@ class Children:
                 with anyio.move_on_after(patience_seconds):
                     for child in list(self._running):
                         await child.wait()
+            for child in self._running:
+                child.abandon()
 
     def _adopt(self, process: subprocess.Popen[bytes]) -> Child:
         child = Child(process, self._processes)

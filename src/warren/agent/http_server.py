@@ -130,14 +130,20 @@ class _Parsed:
         self.complete: list[tuple[str, bytes]] = []
         self._target = bytearray()
         self._body = bytearray()
+        self._in_head = True
         self._head_bytes = 0
+
+    def check_head(self, received: int) -> None:
+        """Count what was received of a request's head, which must not grow for ever."""
+        self._head_bytes = self._head_bytes + received if self._in_head and not self.complete else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise TooLarge("request head too large")
 
     def on_url(self, url: bytes) -> None:
         self._target += url
-        self._count(url)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name + value)
+    def on_headers_complete(self) -> None:
+        self._in_head = False
 
     def on_body(self, body: bytes) -> None:
         self._body += body
@@ -148,12 +154,7 @@ class _Parsed:
         self.complete.append((self._target.decode("latin-1"), bytes(self._body)))
         self._target.clear()
         self._body.clear()
-        self._head_bytes = 0
-
-    def _count(self, part: bytes) -> None:
-        self._head_bytes += len(part)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise TooLarge("request head too large")
+        self._in_head = True
 
 
 async def serve_http(connection: socket.socket, router: Router) -> None:
@@ -168,6 +169,7 @@ async def serve_http(connection: socket.socket, router: Router) -> None:
             if not data:
                 return
             parser.feed_data(data)
+            parsed.check_head(len(data))
             for target, body in parsed.complete:
                 request = _request(parser.get_method().decode(), target, body)
                 keep = parser.should_keep_alive()

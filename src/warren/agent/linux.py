@@ -174,16 +174,33 @@ def _socket_owners(wanted: set[str]) -> dict[str, tuple[str, int]]:
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or not wanted - owners.keys():
             continue
-        try:
-            links = [str(entry.readlink()) for entry in (folder / "fd").iterdir()]
-            name = (folder / "comm").read_text().strip()
-        except OSError:
-            continue
-        for link in links:
-            inode = link.removeprefix("socket:[").removesuffix("]")
-            if link.startswith("socket:[") and inode in wanted:
-                owners.setdefault(inode, (name, int(folder.name)))
+        held = wanted & _sockets_of(folder)
+        if held:
+            owners.update(dict.fromkeys(held - owners.keys(), (_name_of(folder), int(folder.name))))
     return owners
+
+
+def _sockets_of(folder: Path) -> set[str]:
+    """Return the inodes of a process's sockets; it may end or close some while we look."""
+    inodes: set[str] = set()
+    try:
+        for entry in (folder / "fd").iterdir():
+            try:
+                link = str(entry.readlink())
+            except FileNotFoundError:
+                continue
+            if link.startswith("socket:["):
+                inodes.add(link[len("socket:[") : -1])
+    except OSError:
+        return inodes
+    return inodes
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        return (folder / "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def command_line(pid: int) -> str:

@@ -73,11 +73,7 @@ class ReconnectingTerminal:
             await self._child.see_off()
 
     async def attach(self, connection: socket.socket, size: TerminalSize) -> None:
-        """Show the terminal on `connection` until either ends.
-
-        Raises:
-            RemoteProtocolError: the client sent something that is not a message.
-        """
+        """Show the terminal on `connection` until either ends, or the client sends what is no message."""
         viewer = _Viewer()
         replay = bytes(self._replay)
         self._viewers.add(viewer)
@@ -122,9 +118,12 @@ class ReconnectingTerminal:
 
     async def _take_input(self, connection: socket.socket, tasks: TaskGroup) -> None:
         decoder = MessageDecoder()
-        while data := await sockets.receive(connection, READ_BYTES):
-            for message in decoder.feed(data):
-                await self._apply(message)
+        try:
+            while data := await sockets.receive(connection, READ_BYTES):
+                for message in decoder.feed(data):
+                    await self._apply(message)
+        except RemoteProtocolError as error:
+            log.info("terminal.bad_message", error=error.message)
         tasks.cancel_scope.cancel()
 
     async def _apply(self, message: TerminalMessage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +27,13 @@ from warren.clock import SystemClock
 MANIFEST = Manifest(uuid4(), uuid4(), owner_name="alice", workspace_name="dev", agent_name="main")
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def alive(pid: int) -> bool:
+    """Say whether a process runs; one that ended but was not collected by its parent does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @dataclass
@@ -61,7 +65,7 @@ async def workspace(tmp_path: Path) -> AsyncGenerator[Workspace]:
 
 
 @asynccontextmanager
-async def listening(serve: Callable[[socket.socket, str], Awaitable[None]]) -> AsyncGenerator[int]:
+async def listening(serve: Callable[[socket.socket, str], Coroutine[object, object, None]]) -> AsyncGenerator[int]:
     """Serve a service on a loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.integration.agent.conftest import SSH, Workspace, ssh_server
+from tests.integration.agent.conftest import SSH, Workspace, alive, ssh_server
 from warren.agent.connections import ConnectionType
 from warren.agent.ssh.host_key import rsa_pem, seed_for
 
@@ -161,7 +161,7 @@ async def _pid_in(path: Path) -> int:
 
 
 async def _gone(pid: int) -> None:
-    while Path(f"/proc/{pid}").exists():
+    while alive(pid):
         await anyio.sleep(0.02)
 
 
