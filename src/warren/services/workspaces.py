@@ -31,6 +31,7 @@ from warren.services.templates import as_object as template_object
 from warren.storage import builds, jobs, template_versions, templates, timings, workspaces
 from warren.storage.notify import Changes, Notifier, publish
 from warren.storage.timings import Timings
+from warren.storage.workspaces import Page
 
 WATCH_POLL_SECONDS = 30.0
 NIL = UUID(int=0)
@@ -163,9 +164,14 @@ class Workspaces:
 
     async def list(self, actor: Actor, query: str, *, limit: int, offset: int) -> WorkspacePage:
         """List the workspaces that the caller may see and that match a query."""
+        page = await self.search(actor, query, limit=limit, offset=offset)
+        return WorkspacePage(await self.details(actor, [found.id for found in page.found]), page.count)
+
+    async def search(self, actor: Actor, query: str, *, limit: int, offset: int) -> Page:
+        """Find the workspaces that the caller may see and that match a query."""
         wanted = workspace_filter(query)
         async with self._pool.connection() as db:
-            page = await workspaces.search(
+            return await workspaces.search(
                 db,
                 readable_workspaces(actor, COLUMNS, DORMANT),
                 wanted,
@@ -174,8 +180,14 @@ class Workspaces:
                 limit=limit,
                 offset=offset,
             )
-            views = await workspaces.list_views(db, page.ids, caller_id=actor.user_id)
-            return WorkspacePage(await self._views.workspaces(db, views), page.count)
+
+    async def details(self, actor: Actor, workspace_ids: Sequence[UUID]) -> Sequence[WorkspaceDetail]:
+        """Read workspaces that the caller was found to be allowed to see, in this order."""
+        if not workspace_ids:
+            return []
+        async with self._pool.connection() as db:
+            views = await workspaces.list_views(db, workspace_ids, caller_id=actor.user_id)
+            return await self._views.workspaces(db, views)
 
     async def get(self, actor: Actor, workspace_id: UUID, *, include_deleted: bool = False) -> WorkspaceDetail:
         """Read a workspace.

@@ -25,7 +25,10 @@ _WIDTH = 17
 _LATEST_BUILD: LiteralString = """
     FROM workspaces w
     CROSS JOIN LATERAL (
-        SELECT * FROM workspace_builds WHERE workspace_id = w.id ORDER BY build_number DESC LIMIT 1) b"""
+        SELECT *, xmin AS stamp FROM workspace_builds WHERE workspace_id = w.id ORDER BY build_number DESC LIMIT 1) b"""
+
+_FAVORITE: LiteralString = """(w.owner_id = %(caller_id)s AND EXISTS (
+    SELECT FROM workspace_favorites f WHERE f.workspace_id = w.id AND f.user_id = %(caller_id)s))"""
 
 _STATUS: LiteralString = """
     CASE j.status
@@ -107,14 +110,13 @@ _VIEW = sql.SQL("""
     SELECT {workspace}, ow.username, ow.avatar_url, o.name,
         t.name, t.display_name, t.icon, t.active_version_id, t.allow_user_cancel_workspace_jobs,
         t.require_active_version, t.use_classic_parameter_flow,
-        w.owner_id = %(caller_id)s AND EXISTS (
-            SELECT FROM workspace_favorites f WHERE f.workspace_id = w.id AND f.user_id = %(caller_id)s),
-        {build}
+        {favorite}, {build}
     {latest} {joins}
     JOIN organizations o ON o.id = w.organization_id
     JOIN templates t ON t.id = w.template_id
     WHERE w.id = ANY (%(ids)s)""").format(
     workspace=sql.SQL(_COLUMNS),
+    favorite=sql.SQL(_FAVORITE),
     build=builds.VIEW_COLUMNS,
     latest=sql.SQL(_LATEST_BUILD),
     joins=sql.SQL(builds.VIEW_JOINS),
@@ -145,10 +147,19 @@ def _view(row: Sequence[object]) -> WorkspaceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """The ids of a page of workspaces, and how many match in all."""
+class Found:
+    """A workspace that was found; `stamp` changes whenever its row, its latest build or what these name does."""
 
-    ids: Sequence[UUID]
+    id: UUID
+    favorite: bool
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of workspaces, and how many match in all."""
+
+    found: Sequence[Found]
     count: int
 
 
@@ -167,28 +178,31 @@ async def search(
     `readable` says which rows may be seen, `agent_status` tells the status of an agent `a`.
     """
     query = sql.SQL("""
-        SELECT w.id, count(*) OVER () {latest}
+        SELECT w.id, {favorite} AS favorite,
+            concat_ws(' ', b.id, w.xmin, b.stamp, j.xmin, t.xmin, ow.xmin, o.xmin), count(*) OVER () {latest}
         JOIN provisioner_jobs j ON j.id = b.job_id
         JOIN users ow ON ow.id = w.owner_id
         JOIN organizations o ON o.id = w.organization_id
         JOIN templates t ON t.id = w.template_id
         WHERE {readable} AND {conditions}
         ORDER BY
-            w.owner_id = %(caller_id)s AND EXISTS (
-                SELECT FROM workspace_favorites f WHERE f.workspace_id = w.id AND f.user_id = %(caller_id)s) DESC,
+            favorite DESC,
             (j.status = 'succeeded' AND b.transition = 'start') DESC,
             lower(ow.username), lower(w.name)
         LIMIT %(limit)s OFFSET %(offset)s""").format(
-        latest=sql.SQL(_LATEST_BUILD), readable=readable, conditions=_conditions(wanted, agent_status)
+        favorite=sql.SQL(_FAVORITE),
+        latest=sql.SQL(_LATEST_BUILD),
+        readable=readable,
+        conditions=_conditions(wanted, agent_status),
     )
     values = _values(wanted) | {"caller_id": caller_id, "limit": limit or None, "offset": offset}
     cursor = await db.execute(query, values)
     rows = await cursor.fetchall()
     if rows or not offset:
-        return Page([row[0] for row in rows], rows[0][1] if rows else 0)
+        return Page([Found(*row[:3]) for row in rows], rows[0][3] if rows else 0)
     # Past the last page no row carries the count.
     first = await (await db.execute(query, values | {"limit": 1, "offset": 0})).fetchone()
-    return Page([], first[1] if first else 0)
+    return Page([], first[3] if first else 0)
 
 
 def _values(wanted: WorkspaceFilter) -> dict[str, object]:

@@ -13,7 +13,6 @@ from warren.domain.workspace import Workspace
 from warren.sdk.types import agents as agent_wire
 from warren.sdk.types import workspaces as wire
 from warren.services.build_views import BuildDetail, ResourceView, WorkspaceDetail
-from warren.services.workspaces import WorkspacePage
 from warren.storage.job_logs import Timing
 from warren.storage.timings import Timings
 
@@ -73,11 +72,6 @@ def _shared_with(found: Workspace) -> list[wire.SharedWith]:
         for kind, acl in entries
         for key, actions in acl.items()
     ]
-
-
-def page(found: WorkspacePage) -> wire.WorkspaceList:
-    """Convert a page of workspaces."""
-    return wire.WorkspaceList(workspaces=[workspace(detail) for detail in found.workspaces], count=found.count)
 
 
 def build_of(detail: BuildDetail) -> wire.WorkspaceBuild:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, WebSocket, get, patch, put, websocket
+from litestar import Request, Router, WebSocket, get, patch, put, websocket
 from litestar import Response as Answer
 
 from warren.api.convert import workspaces as convert
@@ -12,6 +12,7 @@ from warren.api.json import MEDIA_TYPE
 from warren.api.params import path_uuid
 from warren.api.routes import job_log_answers
 from warren.api.routes.job_log_answers import LogAnswer
+from warren.api.routes.refusals import HANDLERS
 from warren.authz.policy import Actor
 from warren.sdk.types import workspaces as wire
 from warren.sdk.types.base import Response
@@ -77,13 +78,19 @@ async def timings(build: str, actor: Actor, builds: Builds) -> wire.BuildTimings
 
 
 routes = [
-    cancel,
-    follow_logs,
-    list_parameters,
-    list_resources,
-    logs,
-    read,
-    read_state,
-    timings,
-    write_state,
+    Router(
+        "/",
+        route_handlers=[
+            cancel,
+            follow_logs,
+            list_parameters,
+            list_resources,
+            logs,
+            read,
+            read_state,
+            timings,
+            write_state,
+        ],
+        exception_handlers=HANDLERS,
+    )
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import anyio
-from litestar import Request, WebSocket, get, patch, post, websocket
+from litestar import Request, Router, WebSocket, get, patch, post, websocket
 from litestar import Response as Answer
 from litestar.exceptions import WebSocketDisconnect
 from msgspec import DecodeError, json
@@ -18,6 +18,7 @@ from warren.api.json import encode
 from warren.api.params import path_uuid
 from warren.api.routes import job_log_answers
 from warren.api.routes.job_log_answers import LogAnswer
+from warren.api.routes.refusals import HANDLERS, refusing
 from warren.authz.policy import Actor
 from warren.errors import Invalid, NotFound, Violation
 from warren.sdk.types import templates as wire
@@ -298,7 +299,8 @@ async def dynamic_parameters(
 ) -> None:
     """Say what the parameters are for each set of inputs that the client sends."""
     version_id = path_uuid(version)
-    initial = await template_versions.evaluate(actor, version_id, {})
+    with refusing():
+        initial = await template_versions.evaluate(actor, version_id, {})
     await socket.accept()
     await socket.send_text(encode(convert.evaluation(-1, initial)).decode())
     decoder = json.Decoder(wire.DynamicParametersRequest)
@@ -317,29 +319,35 @@ async def dynamic_parameters(
 
 
 routes = [
-    archive,
-    cancel,
-    cancel_dry_run,
-    create,
-    create_dry_run,
-    dry_run_logs,
-    dynamic_parameters,
-    evaluate,
-    follow_dry_run_logs,
-    follow_logs,
-    list_dry_run_resources,
-    list_external_auth,
-    list_nothing,
-    list_parameters,
-    list_presets,
-    list_resources,
-    list_variables,
-    logs,
-    match_dry_run,
-    read,
-    read_by_names,
-    read_dry_run,
-    read_previous,
-    unarchive,
-    update,
+    Router(
+        "/",
+        route_handlers=[
+            archive,
+            cancel,
+            cancel_dry_run,
+            create,
+            create_dry_run,
+            dry_run_logs,
+            dynamic_parameters,
+            evaluate,
+            follow_dry_run_logs,
+            follow_logs,
+            list_dry_run_resources,
+            list_external_auth,
+            list_nothing,
+            list_parameters,
+            list_presets,
+            list_resources,
+            list_variables,
+            logs,
+            match_dry_run,
+            read,
+            read_by_names,
+            read_dry_run,
+            read_previous,
+            unarchive,
+            update,
+        ],
+        exception_handlers=HANDLERS,
+    )
 ]

@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, WebSocket, delete, get, patch, post, put, websocket
+from litestar import Request, Router, WebSocket, delete, get, patch, post, put, websocket
 from litestar import Response as Answer
 
 from warren.api.convert import workspaces as convert
+from warren.api.json import MEDIA_TYPE
 from warren.api.params import Query, path_uuid
+from warren.api.routes.refusals import HANDLERS
 from warren.api.streams import EventStream, send_events
+from warren.api.workspace_pages import WorkspacePages
 from warren.authz.policy import Actor
 from warren.domain.build import Transition
 from warren.errors import Invalid, Violation
@@ -29,12 +32,15 @@ _TRANSITIONS = frozenset(transition.value for transition in Transition)
 
 
 @get("/api/v2/workspaces")
-async def list_workspaces(request: Request[Any, Any, Any], actor: Actor, workspaces: Workspaces) -> wire.WorkspaceList:
+async def list_workspaces(
+    request: Request[Any, Any, Any], actor: Actor, workspace_pages: WorkspacePages
+) -> Answer[bytes]:
     """List the workspaces that the caller may see."""
     query = Query(request.query_params)
     page = query.page()
     query.finish()
-    return convert.page(await workspaces.list(actor, query.text("q"), limit=page.limit, offset=page.offset))
+    body = await workspace_pages.encode(actor, query.text("q"), limit=page.limit, offset=page.offset)
+    return Answer(body, media_type=MEDIA_TYPE)
 
 
 @post(
@@ -264,25 +270,31 @@ async def _watched(actor: Actor, workspaces: Workspaces, workspace_id: UUID) -> 
 
 
 routes = [
-    create,
-    create_build,
-    extend,
-    list_builds,
-    list_port_shares,
-    list_workspaces,
-    note_use,
-    read,
-    read_build,
-    read_by_name,
-    rename,
-    resolve_autostart,
-    set_automatic_updates,
-    set_autostart,
-    set_dormant,
-    set_favorite,
-    set_ttl,
-    timings,
-    unset_favorite,
-    watch,
-    watch_socket,
+    Router(
+        "/",
+        route_handlers=[
+            create,
+            create_build,
+            extend,
+            list_builds,
+            list_port_shares,
+            list_workspaces,
+            note_use,
+            read,
+            read_build,
+            read_by_name,
+            rename,
+            resolve_autostart,
+            set_automatic_updates,
+            set_autostart,
+            set_dormant,
+            set_favorite,
+            set_ttl,
+            timings,
+            unset_favorite,
+            watch,
+            watch_socket,
+        ],
+        exception_handlers=HANDLERS,
+    )
 ]
