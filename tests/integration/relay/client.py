@@ -6,7 +6,7 @@ import json
 import socket
 from collections import deque
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from nacl.public import Box, PrivateKey, PublicKey
 
@@ -29,7 +29,7 @@ class DERPClient:
         self._frames: deque[derp.Frame] = deque()
         sock.settimeout(TIMEOUT_SECONDS)
 
-    def __enter__(self) -> DERPClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -37,7 +37,7 @@ class DERPClient:
     ) -> None:
         self.sock.close()
 
-    def login(self) -> DERPClient:
+    def login(self) -> Self:
         """Read the greeting, log in, read the answer."""
         self.server_key = self.expect(derp.ServerKey).key
         self.send(self.client_info(self.server_key))

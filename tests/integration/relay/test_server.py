@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
 
@@ -28,10 +28,11 @@ from warren.relay.server import relay_protocol
 pytestmark = pytest.mark.anyio
 
 
-async def application(scope: dict[str, object], receive: object, send: object) -> None:
+async def application(
+    scope: dict[str, object], receive: object, send: Callable[[dict[str, object]], Awaitable[None]]
+) -> None:
     """Say which path was asked for, as any application behind the relay would."""
     assert scope["type"] == "http"
-    assert callable(send)
     body = str(scope["path"]).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -42,7 +43,7 @@ class QuietServer(uvicorn.Server):
     """uvicorn without its signal handlers."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
@@ -52,7 +53,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 
 @contextlib.asynccontextmanager
-async def serve(relay: Relay, **options: str) -> AsyncIterator[int]:
+async def serve(relay: Relay, **options: str) -> AsyncGenerator[int]:
     config = uvicorn.Config(application, http=relay_protocol(relay), lifespan="off", log_config=None, **options)  # pyright: ignore[reportArgumentType] (paths as text)
     server = QuietServer(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -243,7 +244,6 @@ async def test_speaks_websocket_with_those_that_do(relay: Relay) -> None:
 async def test_closes_websockets_with_a_code(relay: Relay, first: int, payload: bytes, code: int) -> None:
     def story(port: int) -> None:
         with websocket(port) as client:
-            assert isinstance(client, WebSocketClient)
             client.frame(first, payload)
             answer = client.read_frame()
             while answer == (0x8A, b"ping"):
