@@ -101,7 +101,13 @@ async def build(
         folder = config.cache.begin(f"00000000-0000-0000-0000-00000000000{number}", JobNote("test", "workspace_build"))
         lines: list[str] = []
         async with open_session(
-            config, program, folder, source, Cancellation(), SystemClock(), lambda _, line: lines.append(line.output)
+            config,
+            program,
+            folder,
+            source,
+            Cancellation(),
+            SystemClock(),
+            lambda _, line, lines=lines: lines.append(line.output),
         ) as session:
             try:
                 await session.init(fresh=False)

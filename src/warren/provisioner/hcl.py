@@ -143,7 +143,7 @@ class _Reader:
                 raise HclError("Missing attribute value", self._line())
             self._at += 1
             self.skip_space(newlines=False)
-            result.append((key, self._expression(stop=",}")))
+            result.append((key, self._expression(stop=",}\n")))
 
     def literal(self) -> Literal:
         self.skip_space()
@@ -210,13 +210,20 @@ class _Reader:
                 self._at += 1
                 return tuple(labels)
             if char == '"':
-                labels.append(self._string())
+                labels.append(self._label())
                 continue
             word = _IDENTIFIER.match(self._text, self._at)
             if word is None:
                 raise HclError("Invalid block definition", self._line())
             labels.append(word[0])
             self._at = word.end()
+
+    def _label(self) -> str:
+        line = self._line()
+        try:
+            return self._string()
+        except NotLiteral as error:
+            raise HclError("Invalid string literal", line) from error
 
     def _expression(self, *, stop: str) -> str:
         """Read an expression up to a character of `stop` outside of all brackets, and give its text."""

@@ -69,7 +69,7 @@ def equivalent(left: Value, right: Value) -> bool:
     if left is None or right is None:
         return not left and not right
     if isinstance(left, str) or isinstance(right, str):
-        return left == right or (_number(left) is not None and _number(left) == _number(right))
+        return left == right or _same_number(left, right)
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return all(equivalent(left.get(key), right.get(key)) for key in {*left, *right})
     if isinstance(left, Sequence) and isinstance(right, Sequence):
@@ -77,11 +77,16 @@ def equivalent(left: Value, right: Value) -> bool:
     return left == right
 
 
-def _number(value: Value) -> float | None:
-    """Read a number that msgpack carried as text, unless it is text on both sides."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value)
+def _same_number(left: Value, right: Value) -> bool:
+    """Compare two numbers of which msgpack carried one as text, for its size."""
+    words = [value for value in (left, right) if isinstance(value, str)]
+    numbers = [value for value in (left, right) if isinstance(value, int | float) and not isinstance(value, bool)]
+    if not (len(words) == len(numbers) == 1):
+        return False
+    try:
+        return float(words[0]) == numbers[0]
+    except ValueError:
+        return False
 
 
 def _mark_computed(schema: Schema, wanted: Object, config: Object, prior: Object | None) -> None:
