@@ -23,7 +23,7 @@ EXTERNAL_LOG_SOURCE = UUID("3b579bf4-1ed8-4b99-87a8-e9a1e3410410")
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error")
 APP_STATES = ("working", "idle", "complete", "failure")
 SUBSYSTEMS = ("envbox", "envbuilder", "exectrace")
-_SEMVER = re.compile(r"^v\d+(\.\d+(\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)?)?$")
+_SEMVER = re.compile(r"v\d+(\.\d+(\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)?)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -353,7 +353,7 @@ def check_version(version: str) -> str:
     Raises:
         Invalid: it is not a semantic version with a leading `v`.
     """
-    if not _SEMVER.match(version):
+    if not _SEMVER.fullmatch(version):
         raise Invalid(f'invalid agent semver version "{version}"')
     return version
 
