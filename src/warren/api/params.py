@@ -9,6 +9,7 @@ from litestar.datastructures import MultiDict
 from warren.errors import Invalid, Violation
 from warren.storage.users import Page
 
+UUID_LENGTH = 36
 QUERY_INVALID = "Query parameters have invalid values."
 
 
@@ -18,12 +19,12 @@ def path_uuid(raw: str) -> UUID:
     Raises:
         Invalid: it is none.
     """
+    if len(raw) != UUID_LENGTH:
+        raise Invalid(f'Invalid UUID "{raw}".', detail=f"invalid UUID length: {len(raw)}")
     try:
-        if len(raw) != 36:
-            raise ValueError(f"invalid UUID length: {len(raw)}")
         return UUID(raw)
     except ValueError as error:
-        raise Invalid(f'Invalid UUID "{raw}".', detail=str(error)) from error
+        raise Invalid(f'Invalid UUID "{raw}".', detail="invalid UUID format") from error
 
 
 def path_int(raw: str, name: str) -> int:
@@ -60,7 +61,8 @@ class Query:
             return 0
         if raw.isascii() and raw.isdigit() and int(raw) < 2**31:
             return int(raw)
-        self._refuse(name, f'Query param "{name}" must be a valid 32-bit positive integer: "{raw}"')
+        reason = "value is negative" if raw[:1] == "-" and raw[1:].isdigit() else f'"{raw}" is not one'
+        self._refuse(name, f'Query param "{name}" must be a valid 32-bit positive integer: {reason}')
         return 0
 
     def integer(self, name: str) -> int:

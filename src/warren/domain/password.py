@@ -21,7 +21,7 @@ _SEQUENCES = ("0123456789", "qwertyuiop", "asdfghjkl", "zxcvbnm", "abcdefghijklm
 
 
 def entropy_bits(password: str) -> float:
-    """Estimate how hard a password is to guess: its length in characters that are no run, times bits of its alphabet."""
+    """Estimate how hard a password is to guess: characters that are no run, times the bits of its alphabet."""
     alphabet = _alphabet_size(password)
     return 0.0 if alphabet == 0 else math.log2(alphabet) * _useful_length(password)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -35,7 +35,7 @@ class SessionSettings:
     max_token_lifetime: timedelta = timedelta(hours=876600)
     max_admin_token_lifetime: timedelta = timedelta(hours=168)
     password_login: bool = True
-    roles: RoleOptions = RoleOptions()
+    roles: RoleOptions = field(default_factory=RoleOptions)
 
 
 @dataclass(frozen=True, slots=True)
