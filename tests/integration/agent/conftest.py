@@ -84,38 +84,54 @@ async def listening(serve: Callable[[socket.socket, str], Coroutine[object, obje
             tasks.cancel_scope.cancel()
 
 
-@dataclass
-class SSH:
-    """The stock OpenSSH client, pointed at a server."""
+class Session:
+    """An SSH client that runs in the background."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send a line to a command that echoes, and return what comes back."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+        with anyio.fail_after(10):
+            await anyio.wait_readable(self.process.stdout)
+        return self.process.stdout.readline()
+
+    def end(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class OpenSSH:
+    """The stock OpenSSH client, pointed at a port of this machine."""
 
     port: int
-    folder: Path
-    server: SSHServer
 
     def options(self, *, port_flag: str = "-p") -> list[str]:
-        known = "UserKnownHostsFile=/dev/null"
-        return [
-            "-F",
-            "none",
-            port_flag,
-            str(self.port),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            known,
-            "-o",
-            "LogLevel=ERROR",
-        ]
+        settings = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        return ["-F", "none", port_flag, str(self.port), *(word for each in settings for word in ("-o", each))]
 
     def command(self, *words: str) -> list[str]:
         return ["ssh", *self.options(), *words]
 
-    async def run(self, *words: str, data: bytes = b"", check: bool = False) -> subprocess.CompletedProcess[bytes]:
-        """Run `ssh` with a command; `words` begin with options of the client."""
-        options = list(words[:-1])
-        arguments = self.command(*options, "user@127.0.0.1", words[-1])
+    def start(self, command: str) -> Session:
+        """Run a command in the background."""
+        words = self.command("user@127.0.0.1", command)
+        pipe = subprocess.PIPE
+        return Session(subprocess.Popen(words, stdin=pipe, stdout=pipe, env=_client_environment()))
+
+    async def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `ssh` with a command, the last word; the others are options of the client."""
+        arguments = self.command(*words[:-1], "user@127.0.0.1", words[-1])
         with anyio.fail_after(15):
-            return await anyio.run_process(arguments, input=data, check=check, env=_client_environment())
+            return await anyio.run_process(arguments, input=data, check=False, env=_client_environment())
 
     async def tool(self, *words: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run `scp` or `sftp`."""
@@ -124,12 +140,19 @@ class SSH:
             return await anyio.run_process(arguments, input=data, check=False, env=_client_environment())
 
 
+@dataclass(frozen=True)
+class SSH(OpenSSH):
+    """The client with the server it is pointed at."""
+
+    server: SSHServer
+
+
 def _client_environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_WARREN": "sent", "TERM": "xterm"}
 
 
 @asynccontextmanager
-async def ssh_server(workspace: Workspace, folder: Path, **changes: object) -> AsyncGenerator[SSH]:
+async def ssh_server(workspace: Workspace, **changes: object) -> AsyncGenerator[SSH]:
     host = Host(
         commands=workspace.commands,
         children=workspace.children,
@@ -143,10 +166,10 @@ async def ssh_server(workspace: Workspace, folder: Path, **changes: object) -> A
     host = replace(host, **changes)  # pyright: ignore[reportArgumentType]
     server = SSHServer(host, ed25519_pem(seed_for("alice", "dev", "main")), max_timeout_seconds=3600)
     async with listening(server.serve) as port:
-        yield SSH(port, folder, server)
+        yield SSH(port, server)
 
 
 @pytest.fixture
-async def ssh(workspace: Workspace, tmp_path: Path) -> AsyncGenerator[SSH]:
-    async with ssh_server(workspace, tmp_path) as client:
+async def ssh(workspace: Workspace) -> AsyncGenerator[SSH]:
+    async with ssh_server(workspace) as client:
         yield client

@@ -98,6 +98,8 @@ class ControlPlane:
     plan: pb.GetResourcesMonitoringConfigurationResponse = field(
         default_factory=pb.GetResourcesMonitoringConfigurationResponse
     )
+    tailnet: Mapping[Any, Any] = field(default_factory=dict[Any, Any])  # Any: as `drpc.serve` has it
+    """Handlers of a real coordinator, where a test wants one."""
     failing: set[str] = field(default_factory=set[str])
     """Names of calls that are answered with an error."""
     requests: list[Request] = field(default_factory=list[Request])
@@ -191,7 +193,7 @@ class ControlPlane:
         handlers: dict[Any, Any] = {
             method: answer(method.path.rpartition("/")[2], make) for method, make in makers.items()
         }
-        return {**handlers, TailnetAPI.StreamDERPMaps: maps, TailnetAPI.Coordinate: coordinate}
+        return {**handlers, TailnetAPI.StreamDERPMaps: maps, TailnetAPI.Coordinate: coordinate, **self.tailnet}
 
 
 @asynccontextmanager

@@ -111,7 +111,7 @@ async def test_resuming_an_upload(ssh: SSH, workspace: Workspace, tmp_path: Path
 
 @pytest.mark.parametrize("command", ["scp -t x", "/usr/bin/rsync --server", "nc -l 1"])
 async def test_blocked_file_transfer(workspace: Workspace, tmp_path: Path, command: str) -> None:
-    async with ssh_server(workspace, tmp_path, block_file_transfer=True) as ssh:
+    async with ssh_server(workspace, block_file_transfer=True) as ssh:
         result = await ssh.run(command)
         assert (result.returncode, result.stdout) == (65, b"\x02File transfer has been disabled.\n")
         assert (await _sftp(ssh, "ls")).returncode != 0
@@ -247,7 +247,7 @@ async def test_a_refused_destination_closes_that_channel_only(ssh: SSH) -> None:
 
 async def test_forwarding_can_be_forbidden(workspace: Workspace, tmp_path: Path) -> None:
     changes = {"block_local_forwarding": True, "block_reverse_forwarding": True}
-    async with ssh_server(workspace, tmp_path, **changes) as ssh, _echo() as echo:
+    async with ssh_server(workspace, **changes) as ssh, _echo() as echo:
         result = await ssh.run("-o", "ExitOnForwardFailure=yes", "-R", f"{_free_port()}:127.0.0.1:{echo}", "true")
         assert result.returncode == 255
         port = _free_port()

@@ -218,6 +218,6 @@ async def test_garbage_instead_of_a_handshake_closes_that_connection_only(ssh: S
 
 
 async def test_a_closed_server_refuses(workspace: Workspace, tmp_path: Path) -> None:
-    async with ssh_server(workspace, tmp_path) as client:
+    async with ssh_server(workspace) as client:
         await client.server.close()
         assert (await client.run("true")).returncode == 255
