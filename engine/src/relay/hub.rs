@@ -127,6 +127,12 @@ impl Hub {
         id
     }
 
+    /// Count the peers that a connection would tell of its end.
+    #[cfg(test)]
+    pub fn remembered_by(&self, id: ConnectionId) -> usize {
+        self.connections[id.slot].sent_to.len()
+    }
+
     /// Find who sits in a slot.
     pub fn at(&self, slot: usize) -> Option<ConnectionId> {
         self.connections.get(slot).map(|connection| connection.id)
