@@ -108,31 +108,41 @@ class Paths:
         return f"postgresql://{USER}:{password}@/{database}?host={quote(str(self.sockets), safe='')}&port={PORT}"
 
 
-@asynccontextmanager
-async def embedded_postgres(folder: Path) -> AsyncGenerator[str]:
-    """Run PostgreSQL in `folder` while the context lasts; give its address.
+class Postgres:
+    """The PostgreSQL of one folder."""
 
-    Raises:
-        Conflict: another server uses the folder.
-        Unavailable: it cannot be set up or started; the message has the end of its log.
-    """
-    paths = Paths(folder.resolve())
-    paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    paths.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _hold(paths):
-        binaries = find_binaries()
-        if not (paths.data / "PG_VERSION").exists():
-            await anyio.to_thread.run_sync(_initialize, binaries, paths)
-        postmaster = _Postmaster(binaries, paths)
-        await postmaster.start()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(postmaster.keep)
-            try:
-                yield paths.url()
-            finally:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await postmaster.stop()
+    def __init__(self, folder: Path) -> None:
+        self._paths = Paths(folder.resolve())
+
+    def url(self, database: str = "postgres") -> str:
+        """The address of a database in it, known once it was set up."""
+        return self._paths.url(database)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Postgres]:
+        """Run it while the context lasts, restarted when it ends by itself.
+
+        Raises:
+            Conflict: another server uses the folder.
+            Unavailable: it cannot be set up or started; the detail has the end of its log.
+        """
+        paths = self._paths
+        for folder in (paths.folder, paths.sockets):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _hold(paths):
+            binaries = find_binaries()
+            if not (paths.data / "PG_VERSION").exists():
+                await anyio.to_thread.run_sync(_initialize, binaries, paths)
+            postmaster = _Postmaster(binaries, paths)
+            await postmaster.start()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(postmaster.keep)
+                try:
+                    yield self
+                finally:
+                    tasks.cancel_scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await postmaster.stop()
 
 
 def find_binaries() -> Path:
@@ -251,7 +261,7 @@ class _Postmaster:
             command = [str(self._binaries / "postgres"), "-D", str(self._paths.data), "-k", str(self._paths.sockets)]
             for name, value in SETTINGS.items():
                 command += ["-c", f"{name}={value}"]
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  forks at once; anyio's own cannot prepare the child
                 command, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 preexec_fn=ending_with_parent(),
             )  # fmt: skip
@@ -267,14 +277,14 @@ class _Postmaster:
                 try:
                     await self.start()
                 except Unavailable as error:
-                    log.error("postgres.unavailable", error=str(error), detail=error.detail)
+                    log.error("postgres.unavailable", error=str(error), detail=error.detail)  # noqa: TRY400
 
     async def stop(self) -> None:
         """Stop it: connections are ended, everything is written."""
         if self._running():
             os.kill(self._pid, signal.SIGINT)
         with anyio.move_on_after(STOP_SECONDS) as waiting:
-            while self._running():
+            while self._running():  # noqa: ASYNC110  not always our child: there is nothing to wait on
                 await anyio.sleep(POLL_SECONDS)
         if waiting.cancelled_caught:
             log.error("postgres.stuck", pid=self._pid)
