@@ -16,7 +16,7 @@ MINIMUM = (1, 1, 0)
 JSON_INIT = (1, 9, 0)  # `init -json` exists from here on
 TYPED_GRAPH = (1, 7, 0)  # from here on `graph` must be asked for the graph of a plan
 _VERSION_SECONDS = 30
-_HINT = (
+HINT = (
     "install Terraform 1.9 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu 1.8 or newer "
     "(https://opentofu.org/docs/intro/install), put it on the PATH of this process, or name it with --terraform-path"
 )
@@ -52,13 +52,13 @@ async def find(configured: Path | None, search_path: str) -> Binary:
     """
     if configured is not None:
         if not os.access(configured, os.X_OK):
-            raise Unavailable(f"{configured} is not a program", hint=_HINT)
+            raise Unavailable(f"{configured} is not a program", hint=HINT)
         return await inspect(configured)
     for name in ("terraform", "tofu"):
         found = shutil.which(name, path=search_path)
         if found is not None:
             return await inspect(Path.cwd() / found)
-    raise Unavailable("neither terraform nor tofu was found on the PATH", hint=_HINT)
+    raise Unavailable("neither terraform nor tofu was found on the PATH", hint=HINT)
 
 
 async def inspect(path: Path) -> Binary:
@@ -76,14 +76,14 @@ async def inspect(path: Path) -> Binary:
                 [str(path), "version", "-json"], check=False, env=environment, cwd=path.parent
             )
     except (OSError, TimeoutError) as error:
-        raise Unavailable(f"{path} could not be run: {error}", hint=_HINT) from error
+        raise Unavailable(f"{path} could not be run: {error}", hint=HINT) from error
     try:
         version = parse_version(msgspec.json.decode(result.stdout, type=_Version).terraform_version)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise Invalid(f"{path} is no Terraform: `version -json` printed something else", hint=_HINT) from error
+        raise Invalid(f"{path} is no Terraform: `version -json` printed something else", hint=HINT) from error
     if version < MINIMUM:
         shown, needed = ".".join(map(str, version)), ".".join(map(str, MINIMUM))
-        raise Invalid(f'terraform version "{shown}" is too old. required >= "{needed}"', hint=_HINT)
+        raise Invalid(f'terraform version "{shown}" is too old. required >= "{needed}"', hint=HINT)
     return Binary(path, version)
 
 

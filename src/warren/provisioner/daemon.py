@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from warren import retry
 from warren.clock import Clock
-from warren.errors import Forbidden, ProtocolError, RemoteError, Unauthenticated, Unavailable, WarrenError
+from warren.errors import Forbidden, Invalid, ProtocolError, RemoteError, Unauthenticated, Unavailable, WarrenError
 from warren.provisioner import binary, convert, jobs, uploads
 from warren.provisioner.model import Level, LogLine, Parsed, VariableValue
 from warren.provisioner.process import Cancellation
@@ -103,7 +103,7 @@ class ProvisionerDaemon:
         await to_thread.run_sync(config.cache.prepare)
         await to_thread.run_sync(config.cache.clean, self._clock.now())
         search_path = config.host_environment.get("PATH", "")
-        self._binary = await binary.find(config.terraform_path, search_path)
+        self._binary = await _find_terraform(config, search_path)
         await to_thread.run_sync(import_module, _PROVIDER_MODULE)  # here it holds up no job
         log.info("provisioner_daemon.started", daemon=self._config.name, terraform=self._binary.version_text)
         async with anyio.create_task_group() as tasks:
@@ -137,6 +137,9 @@ class ProvisionerDaemon:
             log.info("job.recovered", job_id=job_id, daemon=self._config.name, state_bytes=len(state))
             if await self._connection.fail(message, unless=self._stopping):
                 await to_thread.run_sync(cache.forget, job_id)
+            elif not self._stopping.is_set():
+                # The server ended the job itself. Whether it has the state we cannot tell: keep that for a while.
+                await to_thread.run_sync(cache.retire, job_id)
 
     async def _take_jobs(self) -> None:
         failures = 0
@@ -434,6 +437,18 @@ class _Run:
             state = await recover(cache, self._job.job_id)
             if await self._connection.fail(jobs.failed(self._job, HARD_CLOSE, state or b"", ())):
                 cache.forget(self._job.job_id)
+
+
+async def _find_terraform(config: ProvisionerConfig, search_path: str) -> binary.Binary:
+    """Find Terraform, or fetch it when that is allowed."""
+    try:
+        return await binary.find(config.terraform_path, search_path)
+    except (Unavailable, Invalid):
+        if config.release is None or config.terraform_path is not None:
+            raise
+        from warren.provisioner import install  # brings an HTTP client with it, which is hardly ever needed
+
+        return await install.install(config.release, config.cache.folder)
 
 
 def _error(outcome: jobs.Outcome) -> str:

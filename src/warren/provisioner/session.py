@@ -41,6 +41,7 @@ from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, STATE_FILE, Cache
 
 if TYPE_CHECKING:
     from warren.provisioner.coder_provider.server import RunningProvider
+    from warren.provisioner.install import Release
 
 StageListener = Callable[[str, LogLine], None]
 
@@ -75,7 +76,8 @@ class ProvisionerConfig:
 
     cache: Cache
     host_environment: Mapping[str, str]
-    terraform_path: Path | None = None
+    terraform_path: Path | None = None  # else it is looked for on the PATH
+    release: Release | None = None  # what to fetch when there is none; nothing is fetched unless this is set
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     extra_path: str = ""  # put before PATH: where `warren` is
     exit_seconds: float = DEFAULT_EXIT_SECONDS  # how long Terraform may take to end when cancelled

@@ -122,6 +122,10 @@ class Cache:
         (folder / _NOTE_FILE).write_bytes(msgspec.json.encode(note))
         return folder
 
+    def retire(self, job_id: str) -> None:
+        """Keep the folder of a job, which nobody needs to end any more."""
+        (self.job_folder(job_id) / _NOTE_FILE).unlink(missing_ok=True)
+
     def forget(self, job_id: str) -> None:
         """Remove the folder of a job, after what it held was stored elsewhere."""
         shutil.rmtree(self.job_folder(job_id), ignore_errors=True)

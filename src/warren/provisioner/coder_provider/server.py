@@ -15,6 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+# We start programs beside it (uvloop with a real fork), and never use gRPC in a child: its fork handlers only complain.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 import anyio
 import grpc
 import grpc.aio

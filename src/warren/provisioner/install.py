@@ -1,0 +1,125 @@
+"""Fetch a pinned Terraform from the place an operator named, checked against its published digest."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import sys
+import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+import structlog
+from anyio import to_thread
+
+from warren.errors import Unavailable
+from warren.provisioner import binary
+from warren.provisioner.binary import Binary
+
+log = structlog.get_logger()
+
+DEFAULT_URL = "https://releases.hashicorp.com/terraform"
+DEFAULT_VERSION = "1.14.5"
+_TIMEOUT_SECONDS = 60.0
+_MAX_BYTES = 500 << 20
+_PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which Terraform to fetch, and from where.
+
+    The digest published beside the archive is always checked; `sha256` pins it, so that the place need not be trusted.
+    """
+
+    url: str = DEFAULT_URL
+    version: str = DEFAULT_VERSION
+    sha256: str = ""
+
+    @property
+    def archive(self) -> str:
+        """Name the archive for this machine."""
+        machine = platform.machine().lower()
+        return f"terraform_{self.version}_{sys.platform}_{_PROCESSORS.get(machine, machine)}.zip"
+
+
+async def install(release: Release, cache: Path) -> Binary:
+    """Have the release in `cache`, fetched unless it is there already.
+
+    Raises:
+        Unavailable: it could not be fetched, or is not what was published.
+    """
+    target = cache / f"terraform-{release.version}"
+    if not await to_thread.run_sync(target.is_file):
+        log.info("terraform.fetching", url=release.url, version=release.version)
+        await to_thread.run_sync(_fetch_locked, release, target)
+    return await binary.inspect(target)
+
+
+def _fetch_locked(release: Release, target: Path) -> None:
+    """Fetch, one process at a time; who had to wait finds it there."""
+    with _lock(target.parent / "terraform.lock"):
+        if not target.is_file():
+            _fetch(release, target)
+
+
+def _fetch(release: Release, target: Path) -> None:
+    base = f"{release.url.rstrip('/')}/{release.version}"
+    try:
+        with httpx2.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True) as client:
+            sums = client.get(f"{base}/terraform_{release.version}_SHA256SUMS").raise_for_status().text
+            expected = _published(sums, release.archive)
+            if release.sha256 and release.sha256.lower() != expected:
+                raise Unavailable(f"{base} publishes another {release.archive} than the one that was pinned")
+            with TemporaryDirectory(dir=target.parent) as folder:
+                archive = Path(folder) / "terraform.zip"
+                _download(client, f"{base}/{release.archive}", archive, expected)
+                _unpack(archive, target)
+    except (httpx2.HTTPError, OSError, zipfile.BadZipFile, KeyError) as error:
+        raise Unavailable(
+            f"Terraform {release.version} could not be fetched from {release.url}: {error}", hint=binary.HINT
+        ) from error
+
+
+def _published(sums: str, archive: str) -> str:
+    for line in sums.splitlines():
+        digest, _, name = line.partition("  ")
+        if name.strip() == archive:
+            return digest.lower()
+    raise KeyError(f"no digest of {archive} is published")
+
+
+def _download(client: httpx2.Client, url: str, target: Path, expected: str) -> None:
+    digest, size = hashlib.sha256(), 0
+    with client.stream("GET", url) as response, target.open("wb") as output:
+        for chunk in response.raise_for_status().iter_bytes():
+            size += len(chunk)
+            if size > _MAX_BYTES:
+                raise Unavailable(f"{url} is larger than any Terraform")
+            digest.update(chunk)
+            output.write(chunk)
+    if digest.hexdigest() != expected:
+        raise Unavailable(f"{url} is not what was published: its SHA-256 is {digest.hexdigest()}, not {expected}")
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    with zipfile.ZipFile(archive) as source:
+        fresh = Path(source.extract("terraform", archive.parent))
+    fresh.chmod(0o755)
+    fresh.replace(target)
+
+
+@contextmanager
+def _lock(path: Path) -> Generator[None]:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
