@@ -327,14 +327,10 @@ impl Node {
             if !alive {
                 self.netstack.abort(id);
             }
-            again = self.emit(now, id, near.peer);
-            let more = near.readable && !near.ended && self.netstack.may_send(id) && !again;
-            if !again && !(more && self.window_open(id, limit)) {
-                break;
-            }
-            again |= more;
-            if self.flows.starved.contains(&id) {
-                again = false;
+            let unsent = self.emit(now, id, near.peer);
+            let unread = near.readable && !near.ended && self.netstack.may_send(id) && self.window_open(id, limit);
+            again = (unsent || unread) && !self.flows.starved.contains(&id);
+            if !again {
                 break;
             }
         }

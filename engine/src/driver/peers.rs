@@ -456,6 +456,7 @@ impl Node {
                     let (path, latency) = view(path);
                     let key = peer.key;
                     let latency = latency.unwrap_or_default();
+                    peer.addresses.iter().for_each(|address| self.netstack.path_changed(*address));
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
                 }
                 PathEvent::Pong { token, latency, via } => {

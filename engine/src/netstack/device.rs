@@ -45,7 +45,21 @@ impl Batch {
         self.spans.iter().map(|span| &self.buffer[span.start..span.end])
     }
 
-    fn grow(&mut self, length: usize) -> &mut [u8] {
+    /// Keep only the packets from the one with number `from` on for which `keep` says so.
+    pub fn retain(&mut self, from: usize, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut kept = from;
+        for index in from..self.spans.len() {
+            let span = self.spans[index];
+            if keep(&self.buffer[span.start..span.end]) {
+                self.spans[kept] = span;
+                kept += 1;
+            }
+        }
+        self.spans.truncate(kept);
+    }
+
+    /// Make room for one more packet.
+    pub fn append(&mut self, length: usize) -> &mut [u8] {
         let start = self.used;
         self.used += length;
         if self.buffer.len() < self.used {
@@ -77,7 +91,7 @@ impl RxToken for Received<'_> {
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        f(self.0.grow(length))
+        f(self.0.append(length))
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod device;
 pub mod packet;
+mod recovery;
 mod window;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,10 +20,8 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use device::{Batch, Card, Span};
 use packet::Ends;
-use window::Window;
+use recovery::Recovery;
 
-/// Bytes of an IPv6 and a TCP header without options.
-const HEADERS: usize = 60;
 /// A peer that answers nothing for this long has gone; an SSH session survives a lunch break without network.
 const GIVE_UP: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
 /// Acknowledge a lone segment after this long, in case data goes back that can carry the acknowledgement.
@@ -55,7 +54,9 @@ struct Flow {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     waiting: Vec<Span>,
-    window: Window,
+    recovery: Recovery,
+    /// What passes on to smoltcp of the packets that wait.
+    passing: Vec<Span>,
     wake_at: Option<Instant>,
     closing: bool,
 }
@@ -166,8 +167,16 @@ impl Netstack {
     fn insert(&mut self, ends: Ends, socket: Socket<'static>) -> FlowId {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        let window = Window::new();
-        let flow = Flow { ends, sockets, handle, waiting: Vec::new(), window, wake_at: None, closing: false };
+        let flow = Flow {
+            ends,
+            sockets,
+            handle,
+            waiting: Vec::new(),
+            recovery: Recovery::new(),
+            passing: Vec::new(),
+            wake_at: None,
+            closing: false,
+        };
         let id = self.flows.insert(flow);
         self.by_ends.insert(ends, id);
         id
@@ -193,37 +202,47 @@ impl Netstack {
     pub fn ingest(&mut self, now: Instant, id: FlowId, slab: &[u8], out: &mut Batch, limit: usize) {
         let clock = self.clock(now);
         let Some(flow) = self.flows.get_mut(id) else { return };
-        let waiting = std::mem::take(&mut flow.waiting);
-        let before = flow.socket().send_queue();
-        let mut card = Card { slab, waiting: &waiting, out, budget: 0, mtu: self.options.mtu };
+        let limit = limit.min(self.options.buffer);
+        let unsent_room = flow.recovery.room().min(limit).saturating_sub(flow.socket().send_queue());
+        flow.recovery.set_idle(unsent_room >= self.options.mtu);
+        for span in flow.waiting.drain(..) {
+            let tcp = packet::tcp(&slab[span.start..span.end]);
+            if tcp.is_none_or(|tcp| flow.recovery.acknowledged(now, &tcp, limit)) {
+                flow.passing.push(span);
+            }
+        }
+        let (passing, first) = (std::mem::take(&mut flow.passing), out.spans_len());
+        let mut card = Card { slab, waiting: &passing, out, budget: 0, mtu: self.options.mtu };
         while self.interface.poll_ingress_single(clock, &mut card, &mut flow.sockets) != PollIngressSingleResult::None {
         }
-        let acknowledged = before.saturating_sub(flow.socket().send_queue());
-        if acknowledged > 0 {
-            let segment = self.options.mtu - HEADERS;
-            flow.window.acknowledged(acknowledged, before, segment, limit.min(self.options.buffer));
-        }
-        flow.waiting = waiting;
-        flow.waiting.clear();
+        out.retain(first, |packet| flow.recovery.sent(now, packet));
+        flow.passing = passing;
+        flow.passing.clear();
     }
 
     /// Write what a connection has to send to `out`, up to `budget` bytes; says whether there may be more.
     pub fn emit(&mut self, now: Instant, id: FlowId, out: &mut Batch, budget: usize) -> bool {
         let clock = self.clock(now);
         let Some(flow) = self.flows.get_mut(id) else { return false };
+        let repeats = budget > 0 && flow.recovery.repeat(now, out);
         let first = out.spans_len();
         let mut card = Card { slab: &[], waiting: &[], out, budget, mtu: self.options.mtu };
         while self.interface.poll_egress(clock, &mut card, &mut flow.sockets) != PollResult::None {}
-        for packet in out.packets().skip(first) {
-            if let Some((sequence, length)) = packet::tcp_data(packet) {
-                flow.window.sent(sequence, length);
-            }
-        }
+        out.retain(first, |packet| flow.recovery.sent(now, packet));
         let wake_at = self.interface.poll_at(clock, &flow.sockets);
         let wake_at = wake_at.map(|at| self.epoch + Duration::from_micros(at.total_micros().max(0) as u64));
-        let more = out.len() >= budget && wake_at.is_some_and(|at| at <= now);
+        let full = out.len() >= budget && wake_at.is_some_and(|at| at <= now);
+        let wake_at = wake_at.into_iter().chain(flow.recovery.poll_timeout()).min();
+        let more = repeats || full || (budget == 0 && wake_at.is_some_and(|at| at <= now));
         self.set_wake(id, if more { None } else { wake_at });
         more
+    }
+
+    /// The path to an address is another than before.
+    pub fn path_changed(&mut self, remote: Ipv6Addr) {
+        for (_, flow) in self.flows.iter_mut().filter(|(_, flow)| flow.ends.remote.0 == remote) {
+            flow.recovery.forget_path();
+        }
     }
 
     fn set_wake(&mut self, id: FlowId, at: Option<Instant>) {
@@ -298,7 +317,7 @@ impl Netstack {
     /// Returns `None` when there is no room now.
     pub fn send<R>(&mut self, id: FlowId, limit: usize, fill: impl FnOnce(&mut [u8]) -> (usize, R)) -> Option<R> {
         let flow = self.flows.get_mut(id)?;
-        let room = flow.window.size().min(limit).saturating_sub(flow.socket().send_queue());
+        let room = flow.recovery.room().min(limit).saturating_sub(flow.socket().send_queue());
         if room == 0 || !flow.socket().can_send() {
             return None;
         }
@@ -344,5 +363,7 @@ impl Flow {
     }
 }
 
+#[cfg(test)]
+mod link_tests;
 #[cfg(test)]
 mod tests;

@@ -134,10 +134,75 @@ fn words(bytes: &[u8]) -> u64 {
     sum + pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8)
 }
 
-/// Where a TCP segment begins in its connection, and how many bytes of data it has; `None` without data.
-pub fn tcp_data(packet: &[u8]) -> Option<(u32, u32)> {
+/// The fields of a TCP segment that loss recovery needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Tcp {
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub window: u16,
+    /// Bytes of data.
+    pub data: u32,
+    /// It neither opens nor ends a connection.
+    pub plain: bool,
+    /// What arrived out of order (RFC 2018).
+    pub arrived: [Option<(u32, u32)>; 4],
+}
+
+/// Read the TCP segment in an inner packet; `None` when it is something else or truncated.
+pub fn tcp(packet: &[u8]) -> Option<Tcp> {
+    const FIN_SYN_RST: u8 = 0x07;
+    const ACK: u8 = 0x10;
     let header = packet.get(IPV6_HEADER..IPV6_HEADER + 20)?;
+    if packet[6] != TCP {
+        return None;
+    }
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let offset = IPV6_HEADER + usize::from(header[12] >> 4) * 4;
-    let length = packet.len().checked_sub(offset).filter(|length| *length > 0)?;
-    Some((u32::from_be_bytes([header[4], header[5], header[6], header[7]]), length as u32))
+    let data = packet.len().checked_sub(offset)?;
+    let options = packet.get(IPV6_HEADER + 20..offset)?;
+    Some(Tcp {
+        sequence: word(4),
+        acknowledgement: word(8),
+        window: u16::from_be_bytes([header[14], header[15]]),
+        data: data as u32,
+        plain: header[13] & (FIN_SYN_RST | ACK) == ACK,
+        arrived: arrived(options),
+    })
+}
+
+/// Read the selective acknowledgements among TCP options.
+fn arrived(mut options: &[u8]) -> [Option<(u32, u32)>; 4] {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const SACK: u8 = 5;
+    let mut blocks = [None; 4];
+    loop {
+        match options {
+            [] | [END, ..] => return blocks,
+            [NOTHING, rest @ ..] => options = rest,
+            [kind, length, ..] => {
+                let Some(body) = options.get(2..usize::from(*length)) else { return blocks };
+                if *kind == SACK {
+                    for (block, bytes) in blocks.iter_mut().zip(body.chunks_exact(8)) {
+                        let word =
+                            |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+                        *block = Some((word(0), word(4)));
+                    }
+                }
+                options = &options[usize::from(*length)..];
+            }
+            [_] => return blocks,
+        }
+    }
+}
+
+/// Make an old segment acknowledge what a new one would.
+pub fn refresh_tcp(packet: &mut [u8], acknowledgement: u32, window: u16) {
+    let Some(Inner { source, destination, .. }) = Inner::parse(packet) else { return };
+    let Some(segment) = packet.get_mut(IPV6_HEADER..).filter(|segment| segment.len() >= 20) else { return };
+    segment[8..12].copy_from_slice(&acknowledgement.to_be_bytes());
+    segment[14..16].copy_from_slice(&window.to_be_bytes());
+    segment[16..18].fill(0);
+    let sum = checksum(source, destination, TCP, segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
 }
