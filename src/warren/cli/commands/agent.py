@@ -129,4 +129,5 @@ def _run(options: Options) -> None:
     values: dict[str, object] = click.get_current_context().find_root().obj or {}
     verbose = bool(values.get("verbose"))
     log_files.set_up(settings.log_folder, human=options["log_human"], json_path=options["log_json"], verbose=verbose)
-    anyio.run(program.run, settings, dict(os.environ))
+    # uvloop gathers small writes into one call: SSH moves two to three times as much as on asyncio's own loop.
+    anyio.run(program.run, settings, dict(os.environ), backend_options={"use_uvloop": sys.platform != "win32"})
