@@ -1,0 +1,192 @@
+//! A connection over a link with a rate, a queue, a delay and losses, in simulated time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::*;
+
+const ENDS: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2)];
+const BUFFER: usize = 4 << 20;
+
+/// One direction of a path.
+#[derive(Clone, Copy)]
+struct Link {
+    bytes_per_second: f64,
+    delay: Duration,
+    queue: Duration,
+    loss: f64,
+    /// This share of packets is held up, so that others overtake them.
+    reordered: f64,
+}
+
+struct Sim {
+    now: Instant,
+    link: Link,
+    busy_until: [Instant; 2],
+    stacks: [Netstack; 2],
+    in_flight: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    count: u64,
+    random: u64,
+    lost: u64,
+}
+
+impl Sim {
+    fn new(link: Link) -> Self {
+        let now = Instant::now();
+        let stack =
+            |address| Netstack::new(now, Options { addresses: vec![address], mtu: 1280, buffer: BUFFER, seed: 3 });
+        Self {
+            now,
+            link,
+            busy_until: [now; 2],
+            stacks: [stack(ENDS[0]), stack(ENDS[1])],
+            in_flight: BinaryHeap::new(),
+            count: 0,
+            random: 42,
+            lost: 0,
+        }
+    }
+
+    fn fraction(&mut self) -> f64 {
+        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.random >> 33) as f64 / (1_u64 << 31) as f64
+    }
+
+    /// Put packets on the link from stack `from`.
+    fn transmit(&mut self, from: usize, out: &Batch) {
+        for packet in out.packets() {
+            let start = self.busy_until[from].max(self.now);
+            let (lost, late) = (self.fraction() < self.link.loss, self.fraction() < self.link.reordered);
+            if start - self.now > self.link.queue || lost {
+                self.lost += 1;
+                continue;
+            }
+            let done = start + Duration::from_secs_f64(packet.len() as f64 / self.link.bytes_per_second);
+            self.busy_until[from] = done;
+            self.count += 1;
+            let held = if late { Duration::from_millis(1) } else { Duration::ZERO };
+            self.in_flight.push(Reverse((done + self.link.delay + held, self.count, 1 - from, packet.to_vec())));
+        }
+    }
+
+    fn emit(&mut self, side: usize, id: FlowId) {
+        let mut out = Batch::default();
+        while self.stacks[side].emit(self.now, id, &mut out, usize::MAX) {}
+        self.transmit(side, &out);
+    }
+
+    /// Go to the next thing that happens: a packet that arrives, or a timer.
+    fn step(&mut self) {
+        let timers = self.stacks.iter().filter_map(Netstack::poll_timeout).min();
+        let arrival = self.in_flight.peek().map(|Reverse((at, ..))| *at);
+        let next = timers.into_iter().chain(arrival).min().expect("something is always going to happen");
+        self.now = self.now.max(next);
+        while self.in_flight.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
+            let Some(Reverse((_, _, side, packet))) = self.in_flight.pop() else { break };
+            let inner = packet::Inner::parse(&packet).expect("a packet of ours");
+            let (ends, opens) = (inner.ends().expect("TCP"), inner.opens());
+            let stack = &mut self.stacks[side];
+            let Some(id) = stack.find(&ends).or_else(|| opens.then(|| stack.accept(ends)).flatten()) else { continue };
+            stack.enqueue(id, Span { start: 0, end: packet.len() });
+            let mut out = Batch::default();
+            stack.ingest(self.now, id, &packet, &mut out, usize::MAX);
+            self.transmit(side, &out);
+        }
+        for side in 0..2 {
+            while self.stacks[side].next_due(self.now).is_some() {}
+            for id in self.stacks[side].flows.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+                self.emit(side, id);
+            }
+        }
+    }
+
+    /// Send `total` bytes one way; returns how long that took, and checks every byte.
+    fn transfer(&mut self, total: usize) -> Duration {
+        let port = self.stacks[0].free_port(ENDS[0], (ENDS[1], 22)).expect("a port");
+        let sender = self.stacks[0].connect(Ends { local: (ENDS[0], port), remote: (ENDS[1], 22) }).expect("a flow");
+        let (began, mut sent, mut received) = (self.now, 0, 0);
+        self.emit(0, sender);
+        while received < total {
+            while sent < total {
+                let filled = self.stacks[0].send(sender, usize::MAX, |room| {
+                    let count = room.len().min(total - sent);
+                    (0..count).for_each(|index| room[index] = ((sent + index) % 251) as u8);
+                    (count, count)
+                });
+                match filled {
+                    Some(count) if count > 0 => sent += count,
+                    _ => break,
+                }
+            }
+            self.emit(0, sender);
+            self.step();
+            let Some(receiver) = self.stacks[1].flows.iter().next().map(|(id, _)| id) else { continue };
+            while let Some(count) = self.stacks[1].receive(receiver, |bytes| {
+                let right = bytes.iter().enumerate().all(|(index, byte)| *byte == ((received + index) % 251) as u8);
+                assert!(right, "wrong bytes after {received}");
+                (bytes.len(), bytes.len())
+            }) {
+                received += count;
+            }
+            assert!(self.now - began < Duration::from_secs(300), "stuck after {received} of {total}");
+        }
+        self.now - began
+    }
+}
+
+/// Transfer 20 MB and return how much of the link's rate was used.
+fn used(link: Link) -> f64 {
+    let mut sim = Sim::new(link);
+    let total = 20_000_000;
+    let took = sim.transfer(total);
+    let share = total as f64 / took.as_secs_f64() / link.bytes_per_second;
+    println!("{:.1} Mbit/s, {:.0} %, {} packets lost", share * link.bytes_per_second * 8e-6, share * 100.0, sim.lost);
+    share
+}
+
+const FAST: Link = Link {
+    bytes_per_second: 12.5e6,
+    delay: Duration::from_millis(10),
+    queue: Duration::from_millis(50),
+    loss: 0.0,
+    reordered: 0.0,
+};
+
+#[test]
+fn a_clean_link_is_filled() {
+    assert!(used(FAST) > 0.8);
+}
+
+#[test]
+fn one_percent_of_loss_costs_little() {
+    assert!(used(Link { loss: 0.01, ..FAST }) > 0.6);
+}
+
+#[test]
+fn heavy_loss_still_moves() {
+    assert!(used(Link { loss: 0.05, ..FAST }) > 0.1);
+}
+
+#[test]
+fn reordering_is_not_taken_for_loss() {
+    assert!(used(Link { reordered: 0.01, ..FAST }) > 0.6);
+}
+
+#[test]
+fn a_short_queue_is_not_overrun() {
+    assert!(used(Link { queue: Duration::from_millis(5), ..FAST }) > 0.5);
+}
+
+#[test]
+fn a_long_link_is_filled() {
+    assert!(used(Link { delay: Duration::from_millis(50), ..FAST }) > 0.5);
+}
+
+#[test]
+fn a_slow_link_works() {
+    let link = Link { bytes_per_second: 125e3, queue: Duration::from_millis(300), ..FAST };
+    let mut sim = Sim::new(link);
+    let took = sim.transfer(500_000);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
