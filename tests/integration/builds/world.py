@@ -39,6 +39,15 @@ from warren.storage.provisioner_daemons import BUILT_IN_KEY, Daemon, NewDaemon
 SOURCE = b"the archive of a template's files"
 
 
+class SteppingClock(ManualClock):
+    """A clock that never tells the same time twice, so that what was made later sorts later."""
+
+    def now(self) -> datetime:
+        """Tell the time, a little later than the last time."""
+        self.advance(timedelta(microseconds=10))
+        return super().now()
+
+
 @dataclass
 class World:
     """All services, two users and the file of a template."""
@@ -180,7 +189,7 @@ async def open_world(database_url: str) -> AsyncGenerator[World]:
         yield World(
             pool,
             notifier,
-            ManualClock(datetime.now(UTC)),  # noqa: TID251  must be near the database's
+            SteppingClock(datetime.now(UTC)),  # noqa: TID251  must be near the database's
             organization_id,
             _actor(admin_id, "admin", organization_id, "owner"),
             _actor(member_id, "bob", organization_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,12 +27,13 @@ def _respond(request: Request[Any, Any, Any], error: WarrenError) -> JSONRespons
     return errors.respond(request, _refused(error))
 
 
-HANDLERS = dict.fromkeys(STATUSES, _respond)
+# Litestar's map is invariant in both of its types.
+HANDLERS: dict[int | type[Exception], Any] = dict.fromkeys(STATUSES, _respond)
 """The exception handlers of routers whose routes give these."""
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def refusing() -> Generator[None]:
     """Give the right status from a WebSocket, which exception handlers do not see."""
     try:
         yield
