@@ -61,6 +61,10 @@ async def _token(world: World, actor: Actor) -> str:
     return f"{key_id}-{secret}"
 
 
+def _observe(method: str, route: str, status: int, seconds: float) -> None:
+    del method, route, status, seconds
+
+
 def _constant(value: Any) -> Callable[[], Any]:
     def give() -> Any:
         return value
@@ -98,7 +102,7 @@ def _app(world: World) -> Gate:
         warnings.simplefilter("ignore", LitestarDeprecationWarning)
         app = _litestar(modules, dependencies)
     sessions = Sessions(world.pool, world.clock, Passwords(), SessionSettings())
-    return Gate(app, sessions, world.clock, GateSettings("v0.1.0"), lambda *_: None)
+    return Gate(app, sessions, world.clock, GateSettings("v0.1.0"), _observe)
 
 
 def _litestar(modules: Sequence[Any], dependencies: dict[str, Provide]) -> Litestar:
@@ -128,9 +132,8 @@ async def open_site(world: World) -> AsyncGenerator[Site]:
         async with (
             httpx2.AsyncClient(base_url=url + "/api/v2", headers={HEADER: admin_token}) as admin,
             httpx2.AsyncClient(base_url=url + "/api/v2", headers={HEADER: member_token}) as member,
+            AsyncExitStack() as stack,
         ):
-            # What tests open from here on must be closed before the server is.
-            async with AsyncExitStack() as stack:
-                world.stack = stack
-                yield Site(world, url, admin, member, admin_token)
+            world.stack = stack  # what tests open from here on must be closed before the server is
+            yield Site(world, url, admin, member, admin_token)
         server.should_exit = True
