@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from uuid import UUID
 
+from warren.domain.workspace_updates import AgentState, Update, WorkspaceState
 from warren.errors import RemoteProtocolError
 from warren.net.coordinator import Request
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
@@ -195,3 +196,21 @@ def request_from_message(message: pb.CoordinateRequest) -> Request:
         disconnect=message.HasField("disconnect"),
         ready_for=tuple(uuid_from_bytes(ready.id) for ready in message.ready_for_handshake),
     )
+
+
+def workspace_update_to_message(update: Update) -> pb.WorkspaceUpdate:
+    """Write what changed of a user's workspaces."""
+    return pb.WorkspaceUpdate(
+        upserted_workspaces=[_workspace_to_message(each) for each in update.upserted_workspaces],
+        upserted_agents=[_agent_to_message(each) for each in update.upserted_agents],
+        deleted_workspaces=[_workspace_to_message(each) for each in update.deleted_workspaces],
+        deleted_agents=[_agent_to_message(each) for each in update.deleted_agents],
+    )
+
+
+def _workspace_to_message(workspace: WorkspaceState) -> pb.Workspace:
+    return pb.Workspace(id=workspace.id.bytes, name=workspace.name, status=workspace.status.name)
+
+
+def _agent_to_message(agent: AgentState) -> pb.Agent:
+    return pb.Agent(id=agent.id.bytes, name=agent.name, workspace_id=agent.workspace_id.bytes)

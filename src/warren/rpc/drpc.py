@@ -7,8 +7,8 @@ as an error packet; anything else it raises is a bug: the caller hears "internal
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -250,7 +250,8 @@ async def _serve_stream(stream: ByteStream, by_path: Mapping[str, tuple[AnyMetho
 
 async def _serve_call(wire: _Wire, path: str, by_path: Mapping[str, tuple[AnyMethod, Handler]]) -> None:
     try:
-        await _answer(wire, *_find(path, by_path))
+        with _unwrapped():
+            await _answer(wire, *_find(path, by_path))
     except GONE:
         raise
     except RemoteError as error:
@@ -261,6 +262,25 @@ async def _serve_call(wire: _Wire, path: str, by_path: Mapping[str, tuple[AnyMet
         log.exception("rpc.failed", path=path)
         wire.queue(Kind.ERROR, encode_error("internal error", 0))
     await wire.flush()
+
+
+@contextmanager
+def _unwrapped() -> Generator[None]:
+    """Take errors out of the groups in which task groups of handlers wrap them: the one that says most."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        leaves = list(_leaves(group))
+        raise next((leaf for leaf in leaves if not isinstance(leaf, GONE)), leaves[0]) from group
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> Generator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            # isinstance forgets of what the group is; a group of exceptions holds nothing else.
+            yield from _leaves(error)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield error
 
 
 def _find(path: str, by_path: Mapping[str, tuple[AnyMethod, Handler]]) -> tuple[AnyMethod, Handler]:

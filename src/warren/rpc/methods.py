@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -54,12 +54,8 @@ class BidiStream(Generic[Req, Res]):
 
 
 Streaming: TypeAlias = ServerStream[Req, Res] | ClientStream[Req, Res] | BidiStream[Req, Res]
-AnyMethod: TypeAlias = (
-    Unary[Message, Message]
-    | ServerStream[Message, Message]
-    | ClientStream[Message, Message]
-    | BidiStream[Message, Message]
-)
+# `Any`: a method of any messages; its type parameters are invariant, so that a call takes its own request only.
+AnyMethod: TypeAlias = Unary[Any, Any] | ServerStream[Any, Any] | ClientStream[Any, Any] | BidiStream[Any, Any]
 
 _AGENT = "/coder.agent.v2.Agent/"
 _TAILNET = "/coder.tailnet.v2.Tailnet/"

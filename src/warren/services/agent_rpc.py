@@ -112,11 +112,14 @@ class AgentRPC:
                 return "build is outdated"
 
     async def _note_connected(self, identity: AgentIdentity) -> None:
-        async with self.pool.connection() as db:
-            await agents.set_connection(
-                db, identity.agent_id, connected_at=self.clock.now(), replica_id=self.settings.replica_id
-            )
-            await report_change(db, identity)
+        try:
+            async with self.pool.connection() as db:
+                await agents.set_connection(
+                    db, identity.agent_id, connected_at=self.clock.now(), replica_id=self.settings.replica_id
+                )
+                await report_change(db, identity)
+        except Unavailable as error:
+            log.warning("agent.unrecorded", agent=str(identity.agent_id), error=str(error))
 
     async def _note_disconnected(self, identity: AgentIdentity, mux: Multiplexer) -> None:
         if self._connections.get(identity.agent_id) is not mux:
@@ -142,7 +145,7 @@ class _Session:
 
     def handlers(self) -> drpc.Handlers:
         """Name the handler of each call."""
-        ours: Mapping[AnyMethod, Handler] = {  # pyright: ignore[reportAssignmentType]  generic in their messages
+        ours: Mapping[AnyMethod, Handler] = {
             AgentAPI.GetManifest: self.get_manifest,
             AgentAPI.GetServiceBanner: self.get_service_banner,
             AgentAPI.GetAnnouncementBanners: self.get_announcement_banners,

@@ -16,7 +16,7 @@ import structlog
 from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from warren.errors import RemoteProtocolError
+from warren.errors import RemoteProtocolError, Unimplemented
 from warren.net.coordinator import Auth, Close, Connection, Coordinator, Deliver, Output, Refuse, Request
 from warren.net.derp_map import DERPMap
 from warren.net.node import NodeInfo
@@ -80,19 +80,27 @@ class Coordination:
             return await self._refresh(peer_id)
 
         handlers: dict[AnyMethod, Handler] = {
-            TailnetAPI.Coordinate: coordinate,  # pyright: ignore[reportAssignmentType]  generic in its messages
-            TailnetAPI.RefreshResumeToken: refresh,  # pyright: ignore[reportAssignmentType]
-            TailnetAPI.StreamDERPMaps: self._stream_derp_maps,  # pyright: ignore[reportAssignmentType]
-            TailnetAPI.PostTelemetry: _drop_telemetry,  # pyright: ignore[reportAssignmentType]
+            TailnetAPI.Coordinate: coordinate,
+            TailnetAPI.RefreshResumeToken: refresh,
+            TailnetAPI.StreamDERPMaps: self._stream_derp_maps,
+            TailnetAPI.PostTelemetry: _drop_telemetry,
+            TailnetAPI.WorkspaceUpdates: _no_workspace_updates,
         }
         return handlers
 
     async def serve(
-        self, stream: ByteStream, peer_id: UUID, auth: Auth, *, before_request: BeforeRequest | None = None
+        self,
+        stream: ByteStream,
+        peer_id: UUID,
+        auth: Auth,
+        *,
+        before_request: BeforeRequest | None = None,
+        more: Mapping[AnyMethod, Handler] | None = None,
     ) -> None:
-        """Serve a connection that has the tailnet API only."""
+        """Serve a connection that has the tailnet API only; `more` adds to its handlers."""
         async with Multiplexer(stream, client=False) as mux:
-            await drpc.serve(mux, self.handlers(peer_id, auth, before_request=before_request))
+            handlers = self.handlers(peer_id, auth, before_request=before_request)
+            await drpc.serve(mux, {**handlers, **(more or {})})
 
     def node(self, peer_id: UUID) -> NodeInfo | None:
         """Return what a connected peer published of itself."""
@@ -147,7 +155,7 @@ class Coordination:
         """Feed the coordinator until the peer ends the call; then the call ends."""
         try:
             async for message in call:
-                request = _request(message)
+                request = convert.request_from_message(message)
                 if before_request is not None:
                     await before_request(request)
                 self._act(self._coordinator.handle(connection, request))
@@ -194,11 +202,5 @@ async def _drop_telemetry(_: pb.TelemetryRequest) -> pb.TelemetryResponse:
     return pb.TelemetryResponse()
 
 
-def _request(message: pb.CoordinateRequest) -> Request:
-    return Request(
-        node=convert.node_from_message(message.update_self.node) if message.HasField("update_self") else None,
-        add_tunnel=convert.uuid_from_bytes(message.add_tunnel.id) if message.HasField("add_tunnel") else None,
-        remove_tunnel=convert.uuid_from_bytes(message.remove_tunnel.id) if message.HasField("remove_tunnel") else None,
-        disconnect=message.HasField("disconnect"),
-        ready_for=tuple(convert.uuid_from_bytes(ready.id) for ready in message.ready_for_handshake),
-    )
+async def _no_workspace_updates(_: Call[pb.WorkspaceUpdate, pb.WorkspaceUpdatesRequest]) -> None:
+    raise Unimplemented("Unimplemented")  # only connections of a whole user have them

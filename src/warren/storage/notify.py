@@ -18,6 +18,8 @@ from psycopg import AsyncConnection
 from warren import retry
 
 CHANNEL = "warren"
+EVERY = "*"
+"""In place of an id: whichever of the topic changes."""
 CONNECT_TIMEOUT_SECONDS = 3
 Key = tuple[str, str]
 
@@ -96,8 +98,9 @@ class Notifier:
             started.report()
             async for notification in connection.notifies():
                 topic, _, key = notification.payload.partition(":")
-                for changes in self._subscribers.get((topic, key), ()):
-                    changes.note()
+                for wanted in (key, EVERY):
+                    for changes in self._subscribers.get((topic, wanted), ()):
+                        changes.note()
 
     def _wake_all(self) -> None:
         for subscribers in self._subscribers.values():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import anyio
-from anyio.abc import TaskGroup
 
 from tests.integration.builds.scripted_daemon import ScriptedDaemon, agent, resource
 from tests.integration.builds.world import World
@@ -56,11 +55,11 @@ class Agency:
     metadata: MetadataWriter
     agents: Agents
     rpc: AgentRPC
+    resume_tokens: ResumeTokens
     daemon: ScriptedDaemon
     workspace: WorkspaceDetail
     token: UUID
     agent_id: UUID
-    tasks: TaskGroup
 
     @asynccontextmanager
     async def connect_agent(
@@ -95,7 +94,8 @@ class Agency:
 @asynccontextmanager
 async def open_agency(world: World) -> AsyncGenerator[Agency]:
     """Open the services of agents, and build a workspace."""
-    coordination = Coordination(DERPMaps(DERP_MAP), ResumeTokens(world.pool, world.clock))
+    resume_tokens = ResumeTokens(world.pool, world.clock)
+    coordination = Coordination(DERPMaps(DERP_MAP), resume_tokens)
     settings = AgentSettings("http://warren.test", uuid4(), wildcard_app_host="*.apps.test")
     metadata = MetadataWriter(world.pool, world.clock)
     agents = Agents(world.pool, world.notifier, world.clock, coordination, settings)
@@ -107,5 +107,16 @@ async def open_agency(world: World) -> AsyncGenerator[Agency]:
     identity = await agents.authenticate(token)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(metadata.run)
-        yield Agency(world, coordination, metadata, agents, rpc, daemon, workspace, token, identity.agent_id, tasks)
+        yield Agency(
+            world,
+            coordination,
+            metadata,
+            agents,
+            rpc,
+            resume_tokens,
+            daemon,
+            workspace,
+            token,
+            identity.agent_id,
+        )
         tasks.cancel_scope.cancel()

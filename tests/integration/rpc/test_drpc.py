@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.lowlevel
 import pytest
+from structlog.testing import capture_logs
 
 from warren.errors import Invalid, RemoteError, RemoteProtocolError, Unavailable, Unimplemented
 from warren.rpc import drpc
 from warren.rpc._pb import agent_pb2, tailnet_pb2
 from warren.rpc.drpc import Call, Client, Handler
 from warren.rpc.memory import stream_pair
-from warren.rpc.methods import AgentAPI, AnyMethod, TailnetAPI
+from warren.rpc.methods import AgentAPI, AnyMethod, TailnetAPI, Unary
 from warren.rpc.multiplexer import Multiplexer
 
 pytestmark = pytest.mark.anyio
@@ -170,5 +171,28 @@ async def test_a_malformed_message_is_refused() -> None:
         wrong.startup.version = "v1"
         with pytest.raises((RemoteError, RemoteProtocolError)):
             # The path of one call with the body of another: field 1 is no length-delimited message there.
-            bad = AgentAPI.GetManifest.__class__("/coder.agent.v2.Agent/Nowhere", type(wrong), agent_pb2.Manifest)
+            bad = Unary("/coder.agent.v2.Agent/Nowhere", type(wrong), agent_pb2.Manifest)
             await client.unary(bad, wrong)
+
+
+async def test_a_client_that_vanishes_while_we_send_is_no_failure() -> None:
+    ended = anyio.Event()
+
+    async def send_from_a_group(call: Coordinate) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                while True:
+                    await call.send(tailnet_pb2.CoordinateResponse(error="x" * 60_000))
+        finally:
+            ended.set()
+
+    with capture_logs() as logged:
+        async with connected({TailnetAPI.Coordinate: send_from_a_group}) as (client, _, server):
+            async with client.stream(TailnetAPI.Coordinate) as call:
+                await call.receive()
+            server.close()
+            with anyio.fail_after(5):
+                await ended.wait()
+            await anyio.wait_all_tasks_blocked()
+    assert logged == []

@@ -19,6 +19,7 @@ from warren.net.coordinator import ClientAuth, Request, UserAuth
 from warren.services.agents import Agents
 from warren.services.coordination import Coordination
 from warren.services.resume_tokens import ResumeTokens
+from warren.services.workspace_updates import WorkspaceUpdates
 
 
 @websocket("/api/v2/workspaceagents/{agent:str}/coordinate")
@@ -46,6 +47,7 @@ async def tailnet(
     agents: Agents,
     coordination: Coordination,
     resume_tokens: ResumeTokens,
+    workspace_updates: WorkspaceUpdates,
 ) -> None:
     """Introduce a user's client to any agent that the user may reach."""
     api_version.check(socket.query_params.get("version", "2.0"), api_version.AGENT_API)
@@ -58,7 +60,7 @@ async def tailnet(
             auth.allowed.add(request.add_tunnel)
 
     stream = await sockets.accept(socket)
-    await coordination.serve(stream, peer_id, auth, before_request=permit)
+    await coordination.serve(stream, peer_id, auth, before_request=permit, more=workspace_updates.handlers(actor))
 
 
 async def _peer_id(socket: WebSocket[Any, Any, Any], resume_tokens: ResumeTokens) -> UUID:
