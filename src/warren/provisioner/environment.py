@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from warren.provisioner import init_script
+from warren.domain import init_script
 from warren.provisioner.coder_provider.parameter import environment_name, previous_environment_name
 from warren.provisioner.model import BuildMetadata, Inputs, PrebuildStage
 

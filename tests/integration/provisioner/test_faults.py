@@ -288,3 +288,38 @@ def commands() -> list[str]:
         except OSError:
             continue
     return found
+
+
+_FULL_DISK = """
+import anyio, os, subprocess, sys
+from pathlib import Path
+from tests.integration.provisioner.conftest import ScriptedServer, build, config, tar
+from warren.clock import SystemClock
+from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
+
+async def main(folder):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=True)
+    small = tar({"main.tf": 'resource "terraform_data" "a" {}'})
+    large = tar({"main.tf": "", "large": "x" * (2 << 20)})
+    async with ScriptedServer().running() as server, anyio.create_task_group() as tasks:
+        daemon = ProvisionerDaemon(DaemonConfig("d", config(folder), 0.2), server.connect, SystemClock())
+        tasks.start_soon(daemon.run)
+        print("large:", (await server.run(build(large))).error)
+        print("small:", type(await server.run(build(small))).__name__)
+        daemon.stop()
+
+anyio.run(main, Path(sys.argv[1]))
+"""
+
+
+async def test_a_full_disk_fails_the_job_and_not_the_daemon(tmp_path: Path) -> None:
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if (await anyio.run_process([*unshare, "true"], check=False)).returncode:
+        pytest.skip("a file system of its own needs user namespaces, which are refused here")
+    root = Path(__file__).parents[3]
+    done = await anyio.run_process(
+        [*unshare, sys.executable, "-c", _FULL_DISK, str(tmp_path)], cwd=root, check=False, stderr=None
+    )
+    output = done.stdout.decode()
+    assert "No space left on device" in output
+    assert "small: CompletedJob" in output

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from warren.domain import init_script
 from warren.errors import Invalid
-from warren.provisioner import environment, init_script
+from warren.provisioner import environment
 from warren.provisioner.model import BuildMetadata, Inputs, PrebuildStage, Role, Transition
 
 CONFIG = Path("/cache/terraform.rc")
