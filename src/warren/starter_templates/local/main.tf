@@ -91,7 +91,8 @@ resource "terraform_data" "agent" {
       mkdir -p "$HOME_DIR" && cd "$HOME_DIR" || exit 1
       printf '%s' "$AGENT_TOKEN" >"$WORKSPACE_DIR/agent.token"
       printf '%s' "$AGENT_SCRIPT" >"$WORKSPACE_DIR/agent.sh"
-      set -- PATH="$PATH" HOME="$HOME_DIR" USER="$(id -un)" LOGNAME="$(id -un)" BINARY_DIR="$WORKSPACE_DIR" \
+      user=$(id -un 2>/dev/null || id -u)
+      set -- PATH="$PATH" HOME="$HOME_DIR" USER="$user" LOGNAME="$user" BINARY_DIR="$WORKSPACE_DIR" \
         CODER_AGENT_LOG_DIR="$WORKSPACE_DIR" CODER_AGENT_SCRIPT_DATA_DIR="$WORKSPACE_DIR"
       for name in SHELL LANG LC_ALL TZ SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy no_proxy; do
         eval "value=\$$name"
