@@ -24,6 +24,7 @@ from warren.agent.config import AgentConfig
 from warren.agent.control import ControlPlane
 from warren.agent.lifecycle import LifecycleState
 from warren.agent.manifest import Manifest
+from warren.agent.metrics import exposition
 from warren.agent.scripts import Folders, ScriptRunner, ScriptStatus, Stage
 from warren.agent.services import Services
 from warren.agent.state import AgentState
@@ -80,6 +81,7 @@ class Agent:
         async with Children.open(self._processes) as children, anyio.create_task_group() as lasting:
             self._state = AgentState(system=self._system, commands=self._commands, children=children, clock=self._clock)
             self._lasting = lasting
+            self.facts.metrics = self._metrics
             self._services = Services(self._state, self._config, self.facts, lasting)
             async with anyio.create_task_group() as connecting:
                 connecting.start_soon(self._stay_connected)
@@ -89,9 +91,9 @@ class Agent:
             lasting.cancel_scope.cancel()
 
     async def _stay_connected(self) -> None:
-        await retry.forever(self._hold_connection, on=(WarrenError, OSError), backoff=BACKOFF)
+        await retry.forever(self.hold_connection, on=(WarrenError, OSError), backoff=BACKOFF)
 
-    async def _hold_connection(self) -> None:
+    async def hold_connection(self) -> None:
         """Connect and serve until the connection ends, which raises."""
         url = f"{self._config.rpc_url}?version={API_VERSION}&role=agent"
         headers = {**self._config.headers, "Coder-Session-Token": self._config.token}
@@ -201,6 +203,10 @@ class Agent:
             self._services.prepare(manifest)
             task_status.started(network)
             await anyio.sleep_forever()
+
+    def _metrics(self) -> str:
+        traffic = None if self._network is None else self._network.node.engine.stats()
+        return exposition(self._state.connections, self._state.lifecycle, traffic)
 
     async def _shut_down(self) -> None:
         state = self._state

@@ -63,6 +63,7 @@ def set_up(folder: Path, *, human: str, json_path: str, verbose: bool) -> None:
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    logging.raiseExceptions = False  # a closed standard error must not be answered with more output to it
     logging.basicConfig(handlers=[_FromStandardLogging()], level=logging.WARNING, force=True)
 
 

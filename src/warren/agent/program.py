@@ -6,7 +6,9 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from warren.clock import SystemClock
 
 log = structlog.get_logger()
 
+DATA_FOLDER = "coder-script-data"
 NAMES = ("coder", "warren")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -57,10 +60,32 @@ def install_wrappers(folder: Path) -> Program:
     return Program(folder, folder / NAMES[0])
 
 
+def private_folder(parent: Path) -> Path:
+    """Return our folder for scripts' data; when somebody else owns it, as in a shared `/tmp`, a new one of our own.
+
+    Programs in there are first on the PATH, so a folder that others can write would hand them the workspace.
+
+    Raises:
+        OSError: no folder can be made.
+    """
+    folder = parent / DATA_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        log.warning("data_folder.unusable", folder=str(folder), error=str(error))
+    else:
+        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not others_write:
+            return folder
+        log.warning("data_folder.not_ours", folder=str(folder), owner=status.st_uid)
+    return Path(tempfile.mkdtemp(prefix=f"{DATA_FOLDER}-"))
+
+
 async def run(config: AgentConfig, environment: Mapping[str, str]) -> None:
-    """Run an agent until a stop signal."""
+    """Run an agent until a stop signal; a second one ends it at once."""
     system = LinuxSystem(environment)
-    folders = Folders(config.log_folder, config.data_folder)
+    folders = Folders(config.log_folder, private_folder(config.data_folder))
     folders.bin.mkdir(mode=0o700, parents=True, exist_ok=True)
     program = install_wrappers(folders.base / "program")
     settings = Settings(
@@ -80,17 +105,19 @@ async def run(config: AgentConfig, environment: Mapping[str, str]) -> None:
     )
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_signals, stop)
+        tasks.start_soon(_watch_signals, stop, tasks.cancel_scope)
         tasks.start_soon(_serve_loopback, config.debug_address, Router(debug_routes(agent.facts)), agent.facts)
         tasks.start_soon(_serve_loopback, config.prometheus_address, Router(metrics_routes(agent.facts)), agent.facts)
         await agent.run(stop)
         tasks.cancel_scope.cancel()
 
 
-async def _watch_signals(stop: anyio.Event) -> None:
+async def _watch_signals(stop: anyio.Event, everything: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async for number in signals:
             log.info("signal.received", signal=number.name)
+            if stop.is_set():
+                everything.cancel()
             stop.set()
 
 

@@ -68,12 +68,8 @@ class Folders:
     """Where scripts keep what they write."""
 
     logs: Path
-    data: Path
-
-    @property
-    def base(self) -> Path:
-        """The folder of all scripts' data."""
-        return self.data / "coder-script-data"
+    base: Path
+    """The folder of all scripts' data."""
 
     @property
     def bin(self) -> Path:

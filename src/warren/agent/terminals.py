@@ -58,6 +58,7 @@ class ReconnectingTerminal:
         self._replay = bytearray()
         self._viewers: set[_Viewer] = set()
         self._idle = anyio.CancelScope()
+        self.ended = False
 
     async def run(self) -> None:
         """Pass output to the viewers until the program ends or nobody looked for too long."""
@@ -67,6 +68,7 @@ class ReconnectingTerminal:
                 while data := await self._read():
                     await self._show(data)
         finally:
+            self.ended = True
             for viewer in self._viewers:
                 viewer.close()
             self._terminal.close()
@@ -171,7 +173,7 @@ class Terminals:
 
     def _find_or_start(self, init: TerminalInit) -> ReconnectingTerminal:
         known = self._terminals.get(init.terminal_id)
-        if known is not None:
+        if known is not None and not known.ended:
             return known
         if init.container:
             raise Unavailable("dev containers are not supported by this agent")
@@ -187,7 +189,8 @@ class Terminals:
         try:
             await terminal.run()
         finally:
-            self._terminals.pop(terminal_id, None)
+            if self._terminals.get(terminal_id) is terminal:
+                del self._terminals[terminal_id]
 
 
 async def _send_blocks(blocks: MemoryObjectReceiveStream[bytes], connection: socket.socket) -> None:

@@ -1,15 +1,17 @@
 """The life of the agent as a process, against a scripted control plane."""
 
 # A test may block for a moment, and has nothing to wait on outside itself.
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC240
+# ruff: noqa: ASYNC110, ASYNC210, ASYNC220, ASYNC221, ASYNC240
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,18 +50,19 @@ class AgentProcess:
 
 
 @asynccontextmanager
-async def agent(plane: ControlPlane, folder: Path, *, url: str = "") -> AsyncGenerator[AgentProcess]:
+async def agent(plane: ControlPlane, folder: Path, **changes: str) -> AsyncGenerator[AgentProcess]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
-        "CODER_AGENT_URL": url or f"http://127.0.0.1:{plane.port}",
+        "CODER_AGENT_URL": f"http://127.0.0.1:{plane.port}",
         "CODER_AGENT_TOKEN": TOKEN,
         "CODER_AGENT_LOG_DIR": str(folder),
         "CODER_AGENT_SCRIPT_DATA_DIR": str(folder),
         "CODER_AGENT_DEBUG_ADDRESS": "127.0.0.1:0",
         "CODER_AGENT_PROMETHEUS_ADDRESS": "127.0.0.1:0",
+        **changes,
     }
     process = subprocess.Popen([sys.executable, "-m", "warren", "agent"], env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -249,6 +252,69 @@ async def test_what_the_agent_started_ends_with_it(tmp_path: Path) -> None:
                 await anyio.sleep(0.02)
         await running.stop()
         assert not alive(int((running.home / "pid").read_text()))
+
+
+async def test_a_second_signal_does_not_wait_for_stop_scripts(tmp_path: Path) -> None:
+    message = manifest(("stop", "touch ~/stopping; exec sleep 600"))
+    async with control_plane(message) as plane, agent(plane, tmp_path) as running:
+        await plane.wait_for(lambda: "READY" in plane.states())
+        running.process.send_signal(signal.SIGTERM)
+        with anyio.fail_after(10):
+            while not (running.home / "stopping").exists():
+                await anyio.sleep(0.02)
+        await running.stop()
+
+
+async def test_a_data_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "coder-script-data").mkdir()
+    (tmp_path / "coder-script-data").chmod(0o777)
+    async with (
+        control_plane(manifest(("start", "echo $CODER_SCRIPT_BIN_DIR"))) as plane,
+        agent(plane, tmp_path) as running,
+    ):
+        await plane.wait_for(lambda: plane.output())
+        folder = Path(plane.output()[0]).parent
+        assert folder.parent != tmp_path
+        assert folder.stat().st_mode & 0o077 == 0
+        assert "data_folder.not_ours" in running.log
+    shutil.rmtree(folder)
+
+
+async def test_process_one_reaps_and_passes_signals_on(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("PID namespaces are not allowed here")
+    program = (
+        "import os, signal, sys, time; from warren.agent.reaper import become_reaper; become_reaper();"
+        "assert os.getpid() != 1; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
+        "os.system('sleep 0.1 &'); print('working', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", program], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        with anyio.fail_after(10):
+            assert await anyio.to_thread.run_sync(process.stdout.readline) == b"working\n"
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
+            assert await anyio.to_thread.run_sync(process.wait) == 7
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+async def test_metrics_and_debug_on_loopback(tmp_path: Path) -> None:
+    async with control_plane(manifest()) as plane:
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            port = one.getsockname()[1]
+        async with agent(plane, tmp_path, CODER_AGENT_PROMETHEUS_ADDRESS=f"127.0.0.1:{port}"):
+            await plane.wait_for(lambda: len(plane.named("UpdateStats")) >= 2)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        assert 'warren_agent_lifecycle_state{state="ready"} 1' in text
+        assert 'warren_agent_sessions{type="ssh"} 0' in text
+        assert 'warren_agent_tunnel_bytes_total{direction="sent"}' in text
 
 
 async def test_an_idle_agent_is_small(tmp_path: Path) -> None:
