@@ -27,7 +27,6 @@ locals {
 resource "coder_agent" "main" {
   os   = data.coder_provisioner.me.os
   arch = data.coder_provisioner.me.arch
-  dir  = local.home
 
   env = {
     GIT_AUTHOR_NAME     = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
@@ -47,7 +46,7 @@ resource "coder_agent" "main" {
   metadata {
     key          = "home"
     display_name = "Home folder"
-    script       = "du -sh ${local.home} | cut -f1"
+    script       = "du -sh ~ | cut -f1"
     interval     = 60
     timeout      = 10
   }
