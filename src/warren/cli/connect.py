@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +74,35 @@ def quiet_imports() -> None:
         import_module("structlog")
     finally:
         del sys.modules["rich"]
+
+
+def preload() -> None:
+    """Import what a session needs; to be called in a thread while the server answers."""
+    quiet_imports()
+    import_module("warren.tunnel.connection")
+    with _no_library_search():
+        import_module("asyncssh")
+
+
+@contextmanager
+def _no_library_search() -> Generator[None]:
+    """Keep asyncssh from looking for liboqs, for which it runs ldconfig and the C compiler: 20 ms for nothing.
+
+    Its key exchange is not offered: the tunnel is what keeps others out.
+    """
+    import ctypes.util
+
+    search = ctypes.util.find_library
+    ctypes.util.find_library = _found_nothing
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = search
+
+
+def _found_nothing(name: str) -> str | None:
+    del name
+    return None
 
 
 def quiet_logs(*, verbose: bool) -> None:

@@ -26,6 +26,7 @@ HIGH_WATER = 1 << 20  # what may wait for a slow reader of our output before the
 TERMINAL_TYPE = "xterm-256color"
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")  # the processor's own, fastest first
 LOST = 255
+BROKEN_PIPE = 128 + 13  # what a shell reports of a command that SIGPIPE ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ class _Output:
             while self._chunks:
                 data = b"".join(self._chunks)
                 self._chunks.clear()
-                await anyio.to_thread.run_sync(_write_all, self._descriptor, data)
+                if not await anyio.to_thread.run_sync(_write_all, self._descriptor, data):
+                    session.reader_left(self)
+                    return
                 self._waiting_bytes -= len(data)
                 session.resume_if_relaxed()
             if self.ended:
@@ -144,7 +147,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._may_write.set()
         self._closed = anyio.Event()
         self._paused = False
-        self._left = False
+        self._left: int | None = None
 
     async def run(self) -> int:
         """Run the session; return its exit status."""
@@ -172,8 +175,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
                     self._stdout.end()
                     self._stderr.end()
                 tasks.cancel_scope.cancel()
-        if self._left:
-            return LOST
+        if self._left is not None:
+            return self._left
         status = channel.get_exit_status()
         return LOST if status is None or status < 0 else status
 
@@ -218,7 +221,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
                 if typed.shown:
                     self._stderr.put(typed.shown)
                 if typed.leave:
-                    self._leave()
+                    self._leave(LOST)
                     return
             await self._may_write.wait()
             if channel.is_closing():
@@ -227,8 +230,13 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if not channel.is_closing():
             channel.write_eof()
 
-    def _leave(self) -> None:
-        self._left = True
+    def reader_left(self, output: _Output) -> None:
+        """End the session when nobody reads its output any more, as a full pipe would end a local command."""
+        if output is self._stdout:
+            self._leave(BROKEN_PIPE)
+
+    def _leave(self, status: int) -> None:
+        self._left = status
         self._client.abort()
         self._closed.set()
 
@@ -255,13 +263,15 @@ async def _read_input() -> bytes:
         return b""  # a terminal that went away
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes) -> bool:
+    """Write everything; say whether somebody still reads."""
     view = memoryview(data)
     try:
         while view:
             view = view[os.write(descriptor, view) :]
-    except (BrokenPipeError, ConnectionResetError):
-        return  # the reader left; the session ends by itself when the command notices
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -271,7 +281,7 @@ def _raw_terminal(*, enabled: bool) -> Generator[None]:
         yield
         return
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSADRAIN)  # and not FLUSH, which would lose what was typed ahead
     try:
         yield
     finally:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -22,7 +24,7 @@ async def pump(connection: socket.socket, *, input_fd: int = 0, output_fd: int =
     Two threads block in the kernel, so that Python touches no byte between a pipe and a socket. They are daemons: a
     reader of a terminal that never ends must not keep the program.
     """
-    connection.setblocking(True)
+    connection.setblocking(False)
     done = anyio.Event()
     loop = current_token()
     outgoing = partial(_outgoing, connection, input_fd)
@@ -42,36 +44,67 @@ def _set_from_thread(token: object, event: anyio.Event) -> None:
 
 
 def _outgoing(connection: socket.socket, input_fd: int) -> None:
-    try:
+    with suppress(OSError):  # whoever wrote our input left, or the connection ended: the other thread sees which
         copy(input_fd, connection.fileno())
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # the connection ended, which the other thread sees as well
 
 
 def _incoming(connection: socket.socket, output_fd: int, done: Callable[[], None]) -> None:
-    try:
+    with suppress(OSError):  # whoever read our output left: the session is over all the same
         copy(connection.fileno(), output_fd)
-    except OSError:
-        pass  # whoever read our output left: the session is over all the same
-    finally:
-        done()
+    done()
 
 
 def copy(source: int, target: int) -> None:
     """Copy from one descriptor to another until the end; inside the kernel when one of them is a pipe."""
     if hasattr(os, "splice") and (_is_pipe(source) or _is_pipe(target)):
         try:
-            while os.splice(source, target, BLOCK):
-                pass
+            _splice(source, target)
             return
         except OSError as error:
             if error.errno not in {errno.EINVAL, errno.ENOSYS}:
                 raise
-    while data := os.read(source, BLOCK):
+    while data := _read(source):
         view = memoryview(data)
         while view:
-            view = view[os.write(target, view) :]
+            view = view[_write(target, view) :]
+
+
+def _splice(source: int, target: int) -> None:
+    """Move the bytes inside the kernel.
+
+    Never waiting inside `splice`: it would hold the pipe's lock, on which the pipe's other end then hangs as well.
+    """
+    while True:
+        try:
+            if not os.splice(source, target, BLOCK, flags=os.SPLICE_F_NONBLOCK):
+                return
+        except BlockingIOError:
+            _wait(source, select.POLLIN)
+            _wait(target, select.POLLOUT)
+
+
+def _read(source: int) -> bytes:
+    while True:
+        try:
+            return os.read(source, BLOCK)
+        except BlockingIOError:
+            _wait(source, select.POLLIN)
+
+
+def _write(target: int, data: memoryview) -> int:
+    while True:
+        try:
+            return os.write(target, data)
+        except BlockingIOError:
+            _wait(target, select.POLLOUT)
+
+
+def _wait(descriptor: int, event: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    poll.poll()
 
 
 def _is_pipe(descriptor: int) -> bool:

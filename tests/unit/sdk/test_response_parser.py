@@ -7,7 +7,21 @@ from hypothesis import strategies as st
 from warren.errors import RemoteProtocolError, Unavailable
 from warren.sdk.client_transport import ResponseParser, encode_query
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+CHUNKED = b"\r\n".join(
+    [
+        b"HTTP/1.1 200 OK",
+        b"Content-Type: text/plain",
+        b"Transfer-Encoding: chunked",
+        b"",
+        b"5",
+        b"hello",
+        b"6",
+        b" world",
+        b"0",
+        b"",
+        b"",
+    ]
+)
 
 
 @given(st.sets(st.integers(min_value=1, max_value=len(CHUNKED) - 1)))
