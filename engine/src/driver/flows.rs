@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use mio::event::Event as Ready;
 use mio::unix::SourceFd;
 use mio::Interest;
-use slab::Slab;
 use socket2::{Socket, Type};
 use std::os::fd::AsRawFd;
 
 use super::local;
-use super::node::{token, Node, FLOW, PENDING};
+use super::node::{token, Node, FLOW};
 use super::outbox::Event;
 use super::peers::PeerId;
 use crate::netstack::device::Span;
@@ -25,14 +24,10 @@ const BURST: usize = 256 << 10;
 const ROUNDS: usize = 8;
 /// Bytes in flight on a relayed path: relays queue 512 packets for a client and drop the rest.
 const RELAYED_IN_FLIGHT: usize = 512 << 10;
-/// A peer may have this many connection attempts waiting for local ports.
-const MAX_PENDING: usize = 1024;
 /// All connections of a node together.
 const MAX_FLOWS: usize = 16_384;
 /// Accepted connections and other news that Python has not fetched.
 const MAX_UNFETCHED: usize = 4096;
-/// A local port that does not answer within this is refused.
-const LOCAL_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// After the near end was closed the far end has this long to do the same.
 const LINGER: Duration = Duration::from_secs(60);
 /// Handshakes of accepted connections must complete within this.
@@ -43,7 +38,7 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 pub struct ListenError;
 
 /// What a connection is for.
-enum Purpose {
+pub enum Purpose {
     Dial { token: u64 },
     Listen { port: u16 },
     Forward,
@@ -67,23 +62,10 @@ struct Near {
     deadline: Option<Instant>,
 }
 
-/// An opening segment whose local port is being tried.
-struct Pending {
-    peer: PeerId,
-    ends: Ends,
-    opening: Vec<u8>,
-    socket: Socket,
-    /// How many loopback addresses were tried before.
-    tried: usize,
-    deadline: Instant,
-}
-
 /// The near ends of all connections.
 #[derive(Default)]
 pub struct Flows {
     near: HashMap<FlowId, Near>,
-    pending: Slab<Pending>,
-    pending_by_ends: HashMap<Ends, usize>,
     listeners: HashSet<u16>,
     /// Connections that want a turn.
     ready: VecDeque<FlowId>,
@@ -172,7 +154,7 @@ impl Node {
             }
             return;
         }
-        if self.flows.pending_by_ends.contains_key(&ends) {
+        if self.attempts.contains(&ends) {
             return; // the peer asks again while the local port is being tried
         }
         let room = self.netstack.len() < MAX_FLOWS && self.outbox.len() < MAX_UNFETCHED;
@@ -180,7 +162,7 @@ impl Node {
             let opening = self.slab.bytes[span.start..span.end].to_vec();
             let purpose = Purpose::Listen { port: ends.local.1 };
             self.accept(now, peer, ends, &opening, purpose, None);
-        } else if opens && room && self.config.forward_to_loopback && self.flows.pending.len() < MAX_PENDING {
+        } else if opens && room && self.config.forward_to_loopback && !self.attempts.full() {
             let opening = self.slab.bytes[span.start..span.end].to_vec();
             self.try_loopback(now, peer, ends, opening, 0);
         } else {
@@ -189,7 +171,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
+    pub fn refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         self.netstack.refuse(now, packet, &mut out);
@@ -199,7 +181,7 @@ impl Node {
         self.out = out;
     }
 
-    fn accept(
+    pub fn accept(
         &mut self,
         now: Instant,
         peer: PeerId,
@@ -219,48 +201,6 @@ impl Node {
         self.netstack.ingest(now, id, opening, &mut out, BURST);
         self.out = out;
         self.serve(now, id);
-    }
-
-    /// Try a local port before the peer's connection is accepted.
-    fn try_loopback(&mut self, now: Instant, peer: PeerId, ends: Ends, opening: Vec<u8>, tried: usize) {
-        for (index, address) in local::loopbacks(ends.local.1).into_iter().enumerate().skip(tried) {
-            let Ok(socket) = local::connect(address) else { continue };
-            let pending = Pending { peer, ends, opening, socket, tried: index, deadline: now + LOCAL_CONNECT_LIMIT };
-            let id = self.flows.pending.insert(pending);
-            self.flows.pending_by_ends.insert(ends, id);
-            let fd = self.flows.pending[id].socket.as_raw_fd();
-            if self.registry.register(&mut SourceFd(&fd), token(PENDING, id), Interest::WRITABLE).is_err() {
-                self.drop_pending(id);
-            }
-            return;
-        }
-        self.refuse(now, peer, &opening);
-    }
-
-    fn drop_pending(&mut self, id: usize) -> Option<Pending> {
-        let pending = self.flows.pending.try_remove(id)?;
-        self.flows.pending_by_ends.remove(&pending.ends);
-        let _ = self.registry.deregister(&mut SourceFd(&pending.socket.as_raw_fd())); // closing does it as well
-        Some(pending)
-    }
-
-    /// A local port answered, or refused.
-    pub fn pending_ready(&mut self, now: Instant, id: usize) {
-        let Some(pending) = self.flows.pending.get(id) else { return };
-        let failed = local::connect_error(&pending.socket).is_some();
-        if !failed && pending.socket.peer_addr().is_err() {
-            return; // not yet
-        }
-        let Some(Pending { peer, ends, opening, socket, tried, .. }) = self.drop_pending(id) else { return };
-        if self.peers.owner(&ends.remote.0) != Some(peer) {
-            return; // the peer was removed meanwhile
-        }
-        if failed {
-            drop(socket);
-            self.try_loopback(now, peer, ends, opening, tried + 1);
-        } else {
-            self.accept(now, peer, ends, &opening, Purpose::Forward, Some(socket));
-        }
     }
 
     fn watch(&mut self, id: FlowId, socket: &Socket) {
@@ -510,10 +450,7 @@ impl Node {
                 self.forget(id, &mut near);
             }
         }
-        let pending = self.flows.pending.iter().filter(|(_, pending)| pending.ends.remote.0 == address);
-        for id in pending.map(|(id, _)| id).collect::<Vec<_>>() {
-            self.drop_pending(id);
-        }
+        self.forget_attempts(address);
     }
 
     /// Reset every connection: the engine is closing.
@@ -537,12 +474,6 @@ impl Node {
                 self.netstack.abort(id);
                 self.emit(now, id, near.peer);
                 self.forget(id, &mut near);
-            }
-        }
-        let late = self.flows.pending.iter().filter(|(_, pending)| pending.deadline <= now);
-        for id in late.map(|(id, _)| id).collect::<Vec<_>>() {
-            if let Some(pending) = self.drop_pending(id) {
-                self.refuse(now, pending.peer, &pending.opening);
             }
         }
     }

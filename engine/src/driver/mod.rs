@@ -3,21 +3,26 @@
 mod capture;
 mod datagrams;
 mod derp;
+mod dns;
 mod flows;
 mod home;
 mod interfaces;
 mod local;
+mod loopback;
 mod map;
 mod netcheck;
 mod node;
 pub mod outbox;
+mod packets;
 mod peers;
+mod pings;
 mod random;
 mod relays;
 pub mod splice;
 mod stream;
 mod tls;
 mod udp;
+mod views;
 mod websocket;
 
 use std::net::Ipv6Addr;
@@ -35,7 +40,8 @@ pub use datagrams::DialUdpError;
 pub use local::duplicate;
 pub use map::DerpMap;
 pub use node::Node;
-pub use peers::{CandidateView, PeerConfig, PeerView};
+pub use peers::PeerConfig;
+pub use views::{CandidateView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use slab::Slab;
 
+use super::dns::{resolve, Answer};
 use super::home::{self, History};
 use super::map::RelayNode;
 use super::node::{loopback, token, Node, PROBE};
 use super::outbox::{Event, NetInfo};
-use super::relays::resolve;
 use super::stream::Stream;
 use super::{interfaces, random};
 use crate::wire::stun;
@@ -25,6 +25,8 @@ const HTTP_AFTER: Duration = Duration::from_millis(500);
 /// NATs forget a mapping after 30 s at the earliest: look again before, while somebody may use it.
 const FIRST_INTERVAL: Duration = Duration::from_secs(20);
 const INTERVAL_JITTER: Duration = Duration::from_secs(6);
+/// Nobody uses a mapping: only the home region may have to change.
+const IDLE_INTERVAL: Duration = Duration::from_secs(280);
 /// How often the interfaces are looked at.
 const INTERFACES_EVERY: Duration = Duration::from_secs(10);
 /// An answer to a latency probe is not longer than this.
@@ -151,24 +153,21 @@ impl Node {
         let mut unknown: Vec<(u16, RelayNode)> = Vec::new();
         for (region, described) in &self.wire.relays.map.regions {
             for node in described.nodes.iter().filter(|node| node.stun_port().is_some()) {
-                let known = match node.stun_test_ip.parse() {
-                    Ok(address) => vec![address],
-                    Err(_) => node.addresses(),
-                };
-                if known.is_empty() {
-                    unknown.push((*region, node.clone()));
+                let fixed = node.stun_test_ip.parse().ok().map(|address| vec![address]);
+                match fixed.or_else(|| self.wire.relays.names.of(now, node)) {
+                    Some(known) => known.into_iter().for_each(|address| check.add_target(*region, node, address)),
+                    None => unknown.push((*region, node.clone())),
                 }
-                known.into_iter().for_each(|address| check.add_target(*region, node, address));
             }
         }
         check.resolving = unknown.len();
         for (region, node) in unknown {
             let host = node.host_name.clone();
             resolve(self.courier.clone(), vec![host], move |engine, now, found| {
+                let addresses = engine.learn_names(now, found);
                 let Some(check) = &mut engine.netcheck.check else { return };
                 check.resolving = check.resolving.saturating_sub(1);
-                let addresses = found.into_iter().filter_map(|(_, addresses)| addresses.ok()).flatten();
-                addresses.for_each(|address| check.add_target(region, &node, address));
+                addresses.into_iter().for_each(|address| check.add_target(region, &node, address));
                 engine.send_stun(now);
             });
         }
@@ -223,25 +222,36 @@ impl Node {
             wanted.extend(described.relays().next().map(|node| (*region, node.clone())));
         }
         for (region, node) in wanted {
-            let known = node.addresses();
-            if let Some(address) = known.first() {
-                self.begin_probe(now, region, &node, *address);
+            if let Some(known) = self.wire.relays.names.of(now, &node) {
+                if let Some(address) = known.first() {
+                    self.begin_probe(now, region, &node, *address);
+                }
                 continue;
             }
             let Some(check) = &mut self.netcheck.check else { return };
             check.resolving += 1;
             resolve(self.courier.clone(), vec![node.host_name.clone()], move |engine, now, found| {
+                let addresses = engine.learn_names(now, found);
                 if let Some(check) = &mut engine.netcheck.check {
                     check.resolving = check.resolving.saturating_sub(1);
                 }
-                let addresses = found.into_iter().filter_map(|(_, addresses)| addresses.ok()).flatten();
-                let first = addresses.into_iter().find(|address| node.allows(*address));
-                if let Some(address) = first {
+                if let Some(address) = addresses.into_iter().find(|address| node.allows(*address)) {
                     engine.begin_probe(now, region, &node, address);
                 }
                 engine.finish_netcheck(now);
             });
         }
+    }
+
+    fn learn_names(&mut self, now: Instant, found: Vec<Answer>) -> Vec<IpAddr> {
+        let mut all = Vec::new();
+        for (host, addresses) in found {
+            if let Ok(addresses) = addresses {
+                all.extend_from_slice(&addresses);
+                self.wire.relays.names.learn(now, host, addresses);
+            }
+        }
+        all
     }
 
     fn begin_probe(&mut self, now: Instant, region: u16, node: &RelayNode, address: IpAddr) {
@@ -310,7 +320,8 @@ impl Node {
             }
         }
         let due = self.netcheck.next_at.is_some_and(|at| at <= now);
-        if due && !self.peers.is_empty() {
+        let stale = self.netcheck.next_at.is_some_and(|at| at + IDLE_INTERVAL <= now);
+        if stale || (due && self.peers.iter().any(|peer| peer.active(now))) {
             self.begin_netcheck(now, None);
         }
     }

@@ -14,19 +14,18 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use super::capture::Capture;
 use super::datagrams::Datagrams;
 use super::flows::Flows;
+use super::loopback::Attempts;
 use super::netcheck::Netcheck;
-use super::outbox::{Event, Outbox};
-use super::peers::{PeerId, Peers};
+use super::outbox::Outbox;
+use super::packets::Slab;
+use super::peers::Peers;
 use super::relays::Relays;
 use super::udp::{Inbox, UdpPort};
 use super::{random, Command, Config, Courier, Totals};
-use crate::netstack::device::{Batch, Span};
-use crate::netstack::packet::{self, Inner};
+use crate::netstack::device::Batch;
 use crate::netstack::{Netstack, Options};
 use crate::path::Source;
-use crate::tunnel::tsmp::Message as Tsmp;
-use crate::tunnel::{self, Addressee, Opened, MAX_CONTROL, OVERHEAD};
-use crate::wire::{disco, keys, stun};
+use crate::wire::keys;
 
 pub const WAKE: Token = Token(0);
 const UDP_V4: Token = Token(1);
@@ -48,8 +47,6 @@ pub fn token(class: usize, number: usize) -> Token {
 const TICK: Duration = Duration::from_secs(1);
 /// Receive calls before other work gets its turn.
 const RECEIVES: usize = 8;
-/// Room for what one receive call decrypts to.
-const SLAB: usize = 512 << 10;
 /// Buffer of a connection where the kernel grants a large UDP buffer to absorb it, and where not.
 const LARGE_WINDOW: usize = 4 << 20;
 const SMALL_WINDOW: usize = 1 << 20;
@@ -91,12 +88,6 @@ impl Wire {
     }
 }
 
-/// Decrypted packets of one receive call.
-pub struct Slab {
-    pub bytes: Vec<u8>,
-    pub used: usize,
-}
-
 /// One node of the network, on its own thread.
 pub struct Node {
     pub config: Config,
@@ -111,18 +102,19 @@ pub struct Node {
     pub peers: Peers,
     pub netstack: Netstack,
     pub flows: Flows,
+    pub attempts: Attempts,
     pub datagrams: Datagrams,
     pub netcheck: Netcheck,
     pub capture: Option<Capture>,
     pub totals: Totals,
     pub slab: Slab,
     pub out: Batch,
-    sealed: Vec<u8>,
+    pub sealed: Vec<u8>,
     inbox: Inbox,
     udp_readable: [bool; 2],
     tick_at: Instant,
     stopping: bool,
-    pub pings: HashMap<u64, super::peers::PendingPing>,
+    pub pings: HashMap<u64, super::pings::PendingPing>,
 }
 
 impl Node {
@@ -158,11 +150,12 @@ impl Node {
             peers: Peers::new(),
             netstack: Netstack::new(now, options),
             flows: Flows::default(),
+            attempts: Attempts::default(),
             datagrams: Datagrams::default(),
             netcheck: Netcheck::default(),
             capture: None,
             totals: Totals::default(),
-            slab: Slab { bytes: vec![0; SLAB], used: 0 },
+            slab: Slab::new(),
             out: Batch::default(),
             sealed: Vec::new(),
             inbox: Inbox::new(),
@@ -267,6 +260,7 @@ impl Node {
         self.tick_sessions(now);
         self.tick_pings(now);
         self.tick_flows(now);
+        self.tick_attempts(now);
         self.tick_datagrams(now);
         self.tick_relays(now);
         self.tick_netcheck(now);
@@ -304,183 +298,6 @@ impl Node {
                     }
                 }
             }
-        }
-    }
-
-    fn on_udp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        if stun::is_stun(datagram) {
-            self.on_stun(now, from, datagram);
-        } else if disco::is_disco(datagram) {
-            if !self.config.block_direct {
-                self.on_disco(now, Source::Udp(from), None, datagram);
-            }
-        } else if !self.config.block_direct {
-            self.on_wireguard(now, Source::Udp(from), None, datagram);
-        }
-    }
-
-    /// A packet from `key` came by the relay of `region`.
-    pub fn on_relayed(&mut self, now: Instant, region: u16, key: &keys::Key, packet: &[u8]) {
-        let source = Source::Relay { region };
-        if disco::is_disco(packet) {
-            self.on_disco(now, source, Some(key), packet);
-        } else {
-            let peer = self.peers.by_key(key);
-            if peer.is_some() {
-                self.on_wireguard(now, source, peer, packet);
-            }
-        }
-    }
-
-    fn on_wireguard(&mut self, now: Instant, source: Source, sender: Option<PeerId>, datagram: &[u8]) {
-        let addressed = match tunnel::addressee(datagram) {
-            Some(Addressee::Session(index)) => self.peers.by_index(index),
-            Some(Addressee::Unknown) if sender.is_some() => sender,
-            Some(Addressee::Unknown) => tunnel::initiator(&self.config.private_key, &self.public_key, datagram)
-                .and_then(|key| self.peers.by_key(&key)),
-            None => None,
-        };
-        // What came by relay names its sender: nobody else may use that sender's session.
-        let Some(id) = addressed.filter(|id| sender.is_none_or(|sender| sender == *id)) else { return };
-        self.slab.reserve(datagram.len());
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let address = match source {
-            Source::Udp(from) => Some(from.ip()),
-            Source::Relay { .. } => None,
-        };
-        let start = self.slab.used;
-        let opened = peer.session.open(address, datagram, &mut self.slab.bytes[start..]);
-        if opened == Opened::Rejected {
-            self.totals.dropped_packets += 1;
-            return;
-        }
-        peer.heard(now, source, datagram.len());
-        let shaken = peer.handshake_step(datagram[0], &opened);
-        let key = peer.key;
-        self.totals.rx_packets += 1;
-        self.totals.rx_bytes += datagram.len() as u64;
-        self.peers.touch(id);
-        if shaken {
-            self.outbox.push(Event::Handshake { key });
-        }
-        match opened {
-            Opened::Packet(length) => self.on_inner(now, id, Span { start, end: start + length }),
-            Opened::Reply(length) => {
-                let mut reply = [0; MAX_CONTROL];
-                reply[..length].copy_from_slice(&self.slab.bytes[start..start + length]);
-                self.send_sealed(now, id, Some(source), &reply[..length]);
-                self.send_waiting(now, id, source);
-            }
-            Opened::Nothing | Opened::Rejected => {}
-        }
-    }
-
-    /// A decrypted packet stands in the slab.
-    fn on_inner(&mut self, now: Instant, id: PeerId, span: Span) {
-        let bytes = &self.slab.bytes[span.start..span.end];
-        if let Some(capture) = &mut self.capture {
-            capture.packet(bytes);
-        }
-        let Some(inner) = Inner::parse(bytes) else { return };
-        let allowed = self.peers.owner(&inner.source) == Some(id) && self.config.addresses.contains(&inner.destination);
-        if !allowed {
-            self.totals.dropped_packets += 1;
-            return;
-        }
-        match inner.protocol {
-            packet::TCP => {
-                let (Some(ends), opens) = (inner.ends(), inner.opens()) else { return };
-                self.on_tcp(now, id, ends, opens, span);
-            }
-            packet::UDP => {
-                if let (Some(ends), Some(_)) = (inner.ends(), inner.datagram()) {
-                    self.on_inner_udp(now, id, ends, span);
-                }
-            }
-            packet::ICMPV6 => {
-                if let Some(reply) = inner.echo_reply() {
-                    self.send_inner(now, id, &reply);
-                }
-            }
-            packet::TSMP => {
-                let (source, destination) = (inner.source, inner.destination);
-                match Tsmp::parse(inner.payload) {
-                    Some(Tsmp::Ping(data)) => {
-                        self.send_inner(now, id, &Tsmp::Pong(data).packet(destination, source));
-                    }
-                    Some(Tsmp::Pong(data)) => self.on_tunnel_pong(now, u64::from_be_bytes(data)),
-                    None => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Seal one inner packet and send it to its peer.
-    pub fn send_inner(&mut self, now: Instant, id: PeerId, packet: &[u8]) {
-        if let Some(capture) = self.capture.as_mut().filter(|_| !packet.is_empty()) {
-            capture.packet(packet);
-        }
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let room = (packet.len() + OVERHEAD).max(MAX_CONTROL);
-        peer.path.handle_send(now);
-        let route = peer.path.route(now);
-        let (mut sealed, mut initiates) = (0, false);
-        match (route.direct, route.relay) {
-            (Some(to), None) => {
-                let udp = if to.is_ipv4() { &mut self.wire.udp4 } else { &mut self.wire.udp6 };
-                if let Some(udp) = udp {
-                    udp.push(to, room, |out| {
-                        let length = peer.session.seal(packet, out)?;
-                        (sealed, initiates) = (length, tunnel::initiates(&out[..length]));
-                        Some(length)
-                    });
-                }
-            }
-            (direct, relay) => {
-                if self.sealed.len() < room {
-                    self.sealed.resize(room, 0);
-                }
-                let Some(length) = peer.session.seal(packet, &mut self.sealed) else { return };
-                let bytes = &self.sealed[..length];
-                (sealed, initiates) = (length, tunnel::initiates(bytes));
-                let ways = direct.map(Source::Udp).into_iter().chain(relay.map(|region| Source::Relay { region }));
-                for way in ways {
-                    self.wire.send(now, way, &peer.key, bytes);
-                }
-            }
-        }
-        if sealed > 0 {
-            peer.sent(now, sealed);
-            self.totals.tx_packets += 1;
-            self.totals.tx_bytes += sealed as u64;
-        }
-        if initiates {
-            peer.initiated(now);
-        }
-        self.peers.touch(id);
-    }
-
-    /// Send a WireGuard message by the peer's route, or back to where its cause came from.
-    pub fn send_sealed(&mut self, now: Instant, id: PeerId, cause: Option<Source>, message: &[u8]) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let route = peer.path.route(now);
-        let ways = route.direct.map(Source::Udp).into_iter().chain(route.relay.map(|region| Source::Relay { region }));
-        let ways: Vec<Source> = ways.collect();
-        let back = if ways.is_empty() { cause } else { None };
-        for way in ways.into_iter().chain(back) {
-            self.wire.send(now, way, &peer.key, message);
-        }
-        peer.sent(now, message.len());
-        self.totals.tx_packets += 1;
-        self.totals.tx_bytes += message.len() as u64;
-    }
-
-    /// After a handshake: send the packets that waited for it.
-    fn send_waiting(&mut self, now: Instant, id: PeerId, cause: Source) {
-        let mut buffer = vec![0; self.config.mtu + OVERHEAD + MAX_CONTROL];
-        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(&mut buffer)) {
-            self.send_sealed(now, id, Some(cause), &buffer[..length]);
         }
     }
 
@@ -533,15 +350,6 @@ impl Node {
         totals.tcp_flows = self.netstack.len() as u64;
         totals.udp_flows = self.datagrams.len() as u64;
         totals
-    }
-}
-
-impl Slab {
-    fn reserve(&mut self, datagram: usize) {
-        let needed = self.used + datagram.max(MAX_CONTROL);
-        if self.bytes.len() < needed {
-            self.bytes.resize(needed + SLAB, 0);
-        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::node::Node;
-use super::outbox::{Event, PathView};
+use super::outbox::Event;
 use super::random;
-use crate::path::{CandidateStats, InUse, PathEvent, PeerPath, Source};
-use crate::tunnel::tsmp::Message as Tsmp;
+use super::views::{view, Counters};
+use crate::path::{InUse, PathEvent, PeerPath, Source};
 use crate::tunnel::{Opened, Session, MAX_CONTROL, OVERHEAD};
 use crate::wire::disco;
 use crate::wire::keys::{Key, SharedKey};
@@ -21,8 +21,8 @@ const KEEPALIVE: Duration = Duration::from_secs(25);
 /// tunnel the other side often hears of us a moment later than we of it. WireGuard's own retry comes after 5 s.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// A tunnel ping carries its token, and above it the number of the attempt.
-const ATTEMPT_SHIFT: u32 = 56;
+/// A peer to which nothing was sent for this long needs no path.
+const ACTIVE: Duration = Duration::from_secs(45);
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -42,81 +42,24 @@ pub struct PeerConfig {
     pub keepalive: bool,
 }
 
-/// A ping whose answer is awaited.
-#[derive(Debug)]
-pub struct PendingPing {
-    pub key: Key,
-    pub tunnel: bool,
-    /// When each attempt was sent.
-    pub sent_at: Vec<Instant>,
-    pub deadline: Instant,
-}
-
-/// One endpoint tried for a peer, as Python sees it.
-#[derive(Debug, Clone)]
-pub struct CandidateView {
-    pub endpoint: String,
-    pub source: &'static str,
-    pub state: &'static str,
-    pub latency: Option<Duration>,
-    pub pings_sent: u32,
-    pub pongs_received: u32,
-}
-
-impl From<CandidateStats> for CandidateView {
-    fn from(stats: CandidateStats) -> Self {
-        Self {
-            endpoint: stats.endpoint.to_string(),
-            source: stats.source,
-            state: stats.state.name(),
-            latency: stats.latency,
-            pings_sent: stats.pings_sent,
-            pongs_received: stats.pongs_received,
-        }
-    }
-}
-
-/// A peer, as Python sees it.
-#[derive(Debug, Clone)]
-pub struct PeerView {
-    pub key: Key,
-    pub addresses: Vec<String>,
-    pub home_region: u16,
-    pub path: PathView,
-    pub latency: Option<Duration>,
-    pub reason: String,
-    pub candidates: Vec<CandidateView>,
-    pub handshake_age: Option<Duration>,
-    pub receive_age: Option<Duration>,
-    pub counters: Counters,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counters {
-    pub rx_bytes: u64,
-    pub tx_bytes: u64,
-    pub rx_packets: u64,
-    pub tx_packets: u64,
-}
-
 /// A peer.
 pub struct Peer {
     pub key: Key,
     disco_key: Key,
     shared: SharedKey,
     pub addresses: Vec<Ipv6Addr>,
-    home_region: u16,
+    pub home_region: u16,
     keepalive: bool,
     pub session: Session,
     pub path: PeerPath,
-    counters: Counters,
-    heard_at: Option<Instant>,
+    pub counters: Counters,
+    pub heard_at: Option<Instant>,
     sent_at: Option<Instant>,
     /// We answered a handshake; the first data proves that the peer got the answer.
     confirming: bool,
     /// We began a handshake: when to try again, and the pause after that.
     retry: Option<(Instant, Duration)>,
-    reason: String,
+    pub reason: String,
     touched: bool,
     due_at: Option<Instant>,
 }
@@ -128,6 +71,11 @@ impl Peer {
         self.counters.rx_bytes += length as u64;
         self.counters.rx_packets += 1;
         self.path.handle_receive(now, from);
+    }
+
+    /// Whether something was sent to the peer lately.
+    pub fn active(&self, now: Instant) -> bool {
+        self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE)
     }
 
     /// Note a datagram to the peer.
@@ -159,34 +107,6 @@ impl Peer {
             }
             _ => false,
         }
-    }
-
-    fn view(&self, now: Instant) -> PeerView {
-        let (path, latency) = view(self.path.in_use(now));
-        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        PeerView {
-            key: self.key,
-            addresses: self.addresses.iter().map(Ipv6Addr::to_string).collect(),
-            home_region: self.home_region,
-            path,
-            latency,
-            reason: self.reason.clone(),
-            candidates: self.path.candidates().into_iter().map(CandidateView::from).collect(),
-            handshake_age: self.session.handshake_age(),
-            receive_age: age(self.heard_at),
-            counters: self.counters,
-        }
-    }
-}
-
-/// A path as people see it, with its latency where that is known.
-pub fn view(path: InUse) -> (PathView, Option<Duration>) {
-    match path {
-        InUse::Direct { endpoint, latency } => {
-            (PathView { direct: true, endpoint: endpoint.to_string(), region: 0 }, Some(latency))
-        }
-        InUse::Relayed { region } => (PathView { region, ..PathView::default() }, None),
-        InUse::None => (PathView::default(), None),
     }
 }
 
@@ -224,12 +144,12 @@ impl Peers {
         self.slab.get(id)
     }
 
-    pub fn ids(&self) -> Vec<PeerId> {
-        self.slab.iter().map(|(id, _)| id).collect()
+    pub fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.slab.iter().map(|(_, peer)| peer)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+    pub fn ids(&self) -> Vec<PeerId> {
+        self.slab.iter().map(|(id, _)| id).collect()
     }
 
     pub fn by_key(&self, key: &Key) -> Option<PeerId> {
@@ -421,11 +341,6 @@ impl Node {
         self.endpoints_changed(now);
     }
 
-    /// Describe all peers.
-    pub fn peer_views(&self, now: Instant) -> Vec<PeerView> {
-        self.peers.slab.iter().map(|(_, peer)| peer.view(now)).collect()
-    }
-
     /// A disco packet came in; `relay_key` is who sent it, as a relay says.
     pub fn on_disco(&mut self, now: Instant, from: Source, relay_key: Option<&Key>, packet: &[u8]) {
         let Some(sender) = disco::sender(packet) else { return };
@@ -474,67 +389,6 @@ impl Node {
         let timers = |peer: &Peer| [peer.path.poll_timeout(), peer.retry.map(|(at, _)| at)].into_iter().flatten().min();
         let due_at = self.peers.get(id).and_then(timers);
         self.peers.schedule(id, due_at);
-    }
-
-    /// Ping a peer; the answer is an event with `token`.
-    pub fn ping(&mut self, now: Instant, token: u64, key: &Key, tunnel: bool, timeout: Duration) {
-        let Some(id) = self.peers.by_key(key) else {
-            self.outbox.push(Event::PingFailed { token, reason: "no such peer".into() });
-            return;
-        };
-        self.pings.insert(token, PendingPing { key: *key, tunnel, sent_at: Vec::new(), deadline: now + timeout });
-        self.attempt_ping(now, id, token);
-    }
-
-    fn attempt_ping(&mut self, now: Instant, id: PeerId, token: u64) {
-        let Some(ping) = self.pings.get_mut(&token) else { return };
-        let attempt = ping.sent_at.len() as u64;
-        ping.sent_at.push(now);
-        if !ping.tunnel {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.path.handle_ping_request(now, token);
-            }
-            self.peers.touch(id);
-            return;
-        }
-        let remote = self.peers.get(id).and_then(|peer| peer.addresses.first().copied());
-        let ends = remote.and_then(|remote| Some((self.source_for(&remote)?, remote)));
-        match ends {
-            Some((local, remote)) => {
-                let data = (attempt << ATTEMPT_SHIFT | token).to_be_bytes();
-                self.send_inner(now, id, &Tsmp::Ping(data).packet(local, remote));
-            }
-            None => {
-                self.pings.remove(&token);
-                self.outbox.push(Event::PingFailed { token, reason: "the peer has no address".into() });
-            }
-        }
-    }
-
-    /// A TSMP pong came through the tunnel.
-    pub fn on_tunnel_pong(&mut self, now: Instant, data: u64) {
-        let (token, attempt) = (data & ((1 << ATTEMPT_SHIFT) - 1), (data >> ATTEMPT_SHIFT) as usize);
-        let Some(ping) = self.pings.get(&token).filter(|ping| ping.tunnel) else { return };
-        let Some(sent_at) = ping.sent_at.get(attempt) else { return };
-        let latency = now.saturating_duration_since(*sent_at);
-        let peer = self.peers.by_key(&ping.key).and_then(|id| self.peers.get(id));
-        let path = peer.map(|peer| view(peer.path.in_use(now)).0).unwrap_or_default();
-        self.pings.remove(&token);
-        self.outbox.push(Event::Pong { token, latency, path });
-    }
-
-    /// Fail the pings whose time is over, and repeat the others: one lost packet is no answer.
-    pub fn tick_pings(&mut self, now: Instant) {
-        let tokens: Vec<(u64, Key)> = self.pings.iter().map(|(token, ping)| (*token, ping.key)).collect();
-        for (token, key) in tokens {
-            let late = self.pings.get(&token).is_some_and(|ping| ping.deadline <= now);
-            if late {
-                self.pings.remove(&token);
-                self.outbox.push(Event::PingFailed { token, reason: "no answer in time".into() });
-            } else if let Some(id) = self.peers.by_key(&key) {
-                self.attempt_ping(now, id, token);
-            }
-        }
     }
 
     /// Begin a peer's handshake again, if that is due.

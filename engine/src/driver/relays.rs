@@ -1,7 +1,7 @@
 //! The relays of a node: which are connected, which is home, and how packets reach them.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use mio::{Interest, Registry};
 use rustls::pki_types::ServerName;
 
 use super::derp::{Arrivals, Ended, Hello, Link, Note};
+use super::dns::{resolve, Answer, Names};
 use super::map::{DerpMap, RelayNode};
 use super::node::{token, Node, RELAY};
 use super::outbox::{Event, Outbox};
@@ -29,8 +30,6 @@ const MAX_WAITING: usize = 256;
 const PING_LIMIT: Duration = Duration::from_secs(3);
 /// A TCP connection must stand within this, else the next address is tried.
 const TCP_LIMIT: Duration = Duration::from_millis(1500);
-/// The answer of the DNS is used again for this long.
-const DNS_FRESH: Duration = Duration::from_secs(300);
 
 /// What we are to one region.
 #[derive(Default)]
@@ -58,7 +57,7 @@ pub struct Relays {
     /// Where a peer was heard last, for peers whose home is not connected.
     heard: HashMap<Key, u16>,
     dirty: HashSet<u16>,
-    dns: HashMap<String, (Instant, Vec<IpAddr>)>,
+    pub names: Names,
     hello: Hello,
     force_websockets: bool,
     tls: Tls,
@@ -83,7 +82,7 @@ impl Relays {
             slots: BTreeMap::new(),
             heard: HashMap::new(),
             dirty: HashSet::new(),
-            dns: HashMap::new(),
+            names: Names::default(),
             hello: Hello {
                 host: String::new(),
                 headers: config.relay_headers.clone(),
@@ -222,18 +221,10 @@ impl Relays {
         slot.addresses.clear();
         let mut unknown = Vec::new();
         for node in nodes {
-            let addresses = node.addresses();
-            let cached = self.dns.get(&node.host_name).filter(|(at, _)| now.duration_since(*at) < DNS_FRESH);
-            let addresses = match (addresses.is_empty(), cached) {
-                (false, _) => addresses,
-                (true, Some((_, cached))) => cached.clone(),
-                (true, None) => {
-                    unknown.push(node.host_name.clone());
-                    continue;
-                }
-            };
-            let allowed = addresses.into_iter().filter(|address| node.allows(*address));
-            slot.addresses.extend(allowed.map(|address| (node.clone(), address)));
+            match self.names.of(now, &node) {
+                Some(addresses) => slot.addresses.extend(addresses.into_iter().map(|address| (node.clone(), address))),
+                None => unknown.push(node.host_name),
+            }
         }
         if !slot.addresses.is_empty() {
             self.next_address(now, region);
@@ -248,27 +239,24 @@ impl Relays {
         }
     }
 
-    fn resolved(&mut self, now: Instant, region: u16, found: Vec<(String, Result<Vec<IpAddr>, String>)>) {
-        let mut problem = None;
+    fn resolved(&mut self, now: Instant, region: u16, found: Vec<Answer>) {
+        let (mut problem, mut any) = (String::new(), false);
         for (host, addresses) in found {
             match addresses {
                 Ok(addresses) => {
-                    self.dns.insert(host, (now, addresses));
+                    any = true;
+                    self.names.learn(now, host, addresses);
                 }
-                Err(error) => problem = Some(format!("the name {host} cannot be resolved: {error}")),
+                Err(error) => problem = format!("the name {host} cannot be resolved: {error}"),
             }
         }
         let Some(slot) = self.slots.get_mut(&region) else { return };
         slot.resolving = false;
-        match problem {
-            Some(reason) if !self.dns_knows(region) => self.lost(now, region, Ended::because(reason)),
-            _ => self.connect(now, region),
+        if any {
+            self.connect(now, region);
+        } else {
+            self.lost(now, region, Ended::because(problem));
         }
-    }
-
-    fn dns_knows(&self, region: u16) -> bool {
-        let nodes = self.map.regions.get(&region).into_iter().flat_map(|described| described.relays());
-        nodes.into_iter().any(|node| self.dns.contains_key(&node.host_name))
     }
 
     fn next_address(&mut self, now: Instant, region: u16) {
@@ -448,26 +436,6 @@ impl Relays {
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.slots.values().filter_map(|slot| slot.retry_at).min()
     }
-}
-
-/// Ask the DNS on a thread of its own, and bring the answers to the engine's.
-pub fn resolve(
-    courier: Courier,
-    hosts: Vec<String>,
-    then: impl FnOnce(&mut Node, Instant, Vec<(String, Result<Vec<IpAddr>, String>)>) + Send + 'static,
-) {
-    let ask = move || {
-        let found = hosts.into_iter().map(|host| {
-            let addresses = (host.as_str(), 0).to_socket_addrs();
-            let addresses = addresses.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>());
-            (host, addresses.map_err(|error| error.to_string()))
-        });
-        let found: Vec<_> = found.collect();
-        let _ = courier.send(Box::new(move |node, now| then(node, now, found)));
-        // the engine may have closed
-    };
-    // Without a thread there is no answer; whoever waits for it has a deadline.
-    let _ = std::thread::Builder::new().name("warren-dns".into()).spawn(ask);
 }
 
 impl Node {
