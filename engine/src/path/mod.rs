@@ -3,6 +3,7 @@
 //! Everything here is pure: `now` is passed in, what must be sent is taken out. One `PeerPath` per peer; after each
 //! `handle_…`, drain `poll_transmit` and `poll_event`, then sleep no longer than `poll_timeout`.
 
+pub mod best;
 pub mod candidates;
 pub mod compare;
 pub mod peer;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::best::{Best, Remedy};
 use super::candidates::{is_usable, CandidateStats, Candidates, Heard};
 use super::compare::{better, Measured};
 use super::{InUse, PathEvent, Region, Route, Source, Transmit};
@@ -14,8 +15,6 @@ use crate::wire::keys::Key;
 const SESSION_ACTIVE: Duration = Duration::from_secs(45);
 /// Keeps NATs from forgetting the path in use, and proves it anew.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// A pong proves an endpoint for two heartbeats and a bit.
-const TRUST: Duration = Duration::from_millis(6500);
 /// How often a good path is compared with all the others.
 const UPGRADE_INTERVAL: Duration = Duration::from_secs(60);
 /// Below this nothing better is looked for.
@@ -27,32 +26,8 @@ const CALL_INTERVAL: Duration = Duration::from_secs(5);
 /// Endpoints measured longer ago than this are measured again when a peer needs them.
 const ENDPOINTS_FRESH: Duration = Duration::from_secs(27);
 
-// A direct path may die without a word. While we send on it and hear nothing back it is asked sooner than at the
-// next heartbeat, soon doubted (data then goes by the relay as well), and at last given up.
-/// Silence after which the endpoint is pinged: longer than a delayed TCP acknowledgement on most systems.
-const ASK_AFTER: Duration = Duration::from_millis(200);
-/// Silence after which the relay carries the data too.
-const DOUBT_AFTER: Duration = Duration::from_millis(450);
-/// Silence after which the endpoint is given up and all are probed again.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
-
 /// The pseudo address that a pong by relay says it saw us at; its port is the region.
 const RELAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 3, 3, 40);
-
-/// The direct endpoint in use.
-#[derive(Debug)]
-struct Best {
-    measured: Measured,
-    trusted_until: Instant,
-    silence: Option<Silence>,
-}
-
-/// We sent and have heard nothing since.
-#[derive(Debug)]
-struct Silence {
-    since: Instant,
-    asked_at: Option<Instant>,
-}
 
 #[derive(Debug)]
 struct SentPing {
@@ -183,7 +158,7 @@ impl PeerPath {
     /// The network under us changed: no path is certain until it is proven again.
     pub fn handle_rebind(&mut self, now: Instant) {
         if let Some(best) = &mut self.best {
-            best.trusted_until = now.checked_sub(Duration::from_nanos(1)).unwrap_or(now);
+            best.distrust(now);
         }
         self.candidates.forget_pings();
         self.called_at = None;
@@ -201,9 +176,7 @@ impl PeerPath {
             self.heartbeat_at = Some(now + HEARTBEAT);
         }
         match &mut self.best {
-            Some(best) if best.trusted(now) => {
-                best.silence.get_or_insert(Silence { since: now, asked_at: None });
-            }
+            Some(best) if best.trusted(now) => best.note_sent(now),
             _ => self.full_ping(now, true),
         }
     }
@@ -214,7 +187,7 @@ impl PeerPath {
             Source::Udp(endpoint) => {
                 let doubted = self.best.as_ref().is_some_and(|best| best.doubted(now));
                 if let Some(best) = self.best.as_mut().filter(|best| best.measured.endpoint == endpoint) {
-                    best.silence = None;
+                    best.note_heard();
                     if doubted {
                         self.show(now, || format!("{endpoint} is heard again"));
                     }
@@ -338,7 +311,7 @@ impl PeerPath {
     }
 
     fn prove(&mut self, now: Instant, measured: Measured, known: bool) {
-        let proven = Best { measured, trusted_until: now + TRUST, silence: None };
+        let proven = Best::proven(now, measured);
         let endpoint = measured.endpoint;
         match &self.best {
             Some(best) if best.measured.endpoint == endpoint => {
@@ -446,20 +419,18 @@ impl PeerPath {
 
     fn watch_silence(&mut self, now: Instant) {
         let Some(best) = &mut self.best else { return };
-        let (endpoint, ask_after) = (best.measured.endpoint, best.ask_after());
-        let Some(silence) = &mut best.silence else { return };
-        if now >= silence.since + GIVE_UP_AFTER.max(ask_after * 4) {
-            self.best = None;
-            self.candidates.unanswered(endpoint);
-            self.candidates.forget_pings();
-            self.called_at = None;
-            self.show(now, || format!("{endpoint} fell silent"));
-            self.full_ping(now, true);
-            return;
-        }
-        if now >= silence.asked_at.unwrap_or(silence.since) + ask_after {
-            silence.asked_at = Some(now);
-            self.send_ping(now, Source::Udp(endpoint), Vec::new());
+        let endpoint = best.measured.endpoint;
+        match best.check_silence(now) {
+            Remedy::Wait => {}
+            Remedy::Ask => self.send_ping(now, Source::Udp(endpoint), Vec::new()),
+            Remedy::GiveUp => {
+                self.best = None;
+                self.candidates.unanswered(endpoint);
+                self.candidates.forget_pings();
+                self.called_at = None;
+                self.show(now, || format!("{endpoint} fell silent"));
+                self.full_ping(now, true);
+            }
         }
         self.show(now, || format!("{endpoint} does not answer"));
     }
@@ -512,46 +483,5 @@ impl PeerPath {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
-    }
-}
-
-impl Best {
-    fn trusted(&self, now: Instant) -> bool {
-        now <= self.trusted_until
-    }
-
-    /// Trusted and not silent: data goes there and nowhere else.
-    fn certain(&self, now: Instant) -> bool {
-        self.trusted(now) && !self.doubted(now)
-    }
-
-    fn doubted(&self, now: Instant) -> bool {
-        self.doubt_at().is_some_and(|at| now >= at)
-    }
-
-    fn doubt_at(&self) -> Option<Instant> {
-        let doubt_after = DOUBT_AFTER.max(self.ask_after() * 2);
-        self.silence.as_ref().map(|silence| silence.since + doubt_after)
-    }
-
-    /// The first moment at which it is not certain any more, unless something is heard before.
-    fn certain_until(&self) -> Instant {
-        let trust_ends = self.trusted_until + Duration::from_nanos(1);
-        self.doubt_at().map_or(trust_ends, |doubt| doubt.min(trust_ends))
-    }
-
-    /// A slow path gets time to answer.
-    fn ask_after(&self) -> Duration {
-        ASK_AFTER.max(self.measured.latency * 2)
-    }
-
-    fn give_up_at(&self, silence: &Silence) -> Instant {
-        silence.since + GIVE_UP_AFTER.max(self.ask_after() * 4)
-    }
-
-    fn silence_deadline(&self) -> Option<Instant> {
-        let silence = self.silence.as_ref()?;
-        let ask = silence.asked_at.unwrap_or(silence.since) + self.ask_after();
-        Some(ask.min(self.give_up_at(silence)))
     }
 }

@@ -24,6 +24,9 @@ const READ_LEN: usize = 128 << 10;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A sender waits this long for a receiver that cannot keep up, which spares both a loss; then packets are dropped.
 const PAUSE: Duration = Duration::from_millis(10);
+/// What the kernel may hold that is not on the wire yet. More would only be old when it gets there: on a slow link a
+/// queue in the kernel is seconds long and nothing can be dropped from it.
+const UNSENT_LEN: u32 = 256 << 10;
 const EVENTS: usize = 256;
 
 struct Entry {
@@ -129,8 +132,9 @@ impl Driver {
 
     fn add(&mut self, now: Instant, fd: OwnedFd, mut initial: Vec<u8>, websocket: bool) {
         let socket = Socket::from(fd);
-        // A Unix socket has no such option, and needs none.
+        // A Unix socket has neither option, and needs none.
         let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_LEN);
         let id = self.hub.open(now, websocket);
         let registered = socket.set_nonblocking(true).and_then(|()| {
             let interest = Interest::READABLE | Interest::WRITABLE;
