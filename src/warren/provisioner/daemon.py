@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import import_module
 from typing import TypeVar
 
@@ -62,6 +61,14 @@ class DaemonConfig:
     name: str
     provisioner: ProvisionerConfig
     heartbeat_seconds: float = 1.0
+
+
+class _Refused(Exception):
+    """The server does not want this daemon."""
+
+    def __init__(self, reason: WarrenError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 class ProvisionerDaemon:
@@ -122,10 +129,16 @@ class ProvisionerDaemon:
     async def _stay_connected(self, scope: anyio.CancelScope) -> None:
         with scope:
             try:
-                await retry.forever(partial(self._connection.hold, self._connect), on=_LOST, backoff=_DIAL)
-            except (Forbidden, Unauthenticated) as error:
-                self._refused = error
+                await retry.forever(self._hold_connection, on=(*_LOST, WarrenError), backoff=_DIAL)
+            except _Refused as error:
+                self._refused = error.reason
                 self._stopping.set()
+
+    async def _hold_connection(self) -> None:
+        try:
+            await self._connection.hold(self._connect)
+        except (Forbidden, Unauthenticated) as error:
+            raise _Refused(error) from error
 
     async def _end_leftovers(self) -> None:
         """End the jobs in which a daemon of our name was killed: hand over the state that Terraform has saved."""

@@ -6,6 +6,7 @@ raised as `StepFailed` with the words that job errors have.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from warren.provisioner.model import (
 )
 from warren.provisioner.process import Cancellation
 from warren.provisioner.terraform import DEFAULT_EXIT_SECONDS, Result, Terraform
-from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, STATE_FILE, Cache, Frozen, frozen_key
+from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, PLAN_FILE, STATE_FILE, Cache, Frozen, frozen_key
 
 if TYPE_CHECKING:
     from warren.provisioner.coder_provider.server import RunningProvider
@@ -154,7 +155,7 @@ class Session:
         """
         self._stage = INIT_STAGE
         try:
-            await to_thread.run_sync(archive.unpack, self._source, self._folder)
+            await to_thread.run_sync(_unpack_source, self._source, self._folder)
         except WarrenError as error:
             raise StepFailed(f"extract template archive: {error.message}") from error
         key = frozen_key(self._source, module_files, f"{self._version} {self._config.coder_provider}")
@@ -365,6 +366,14 @@ def _with_reason(result: Result) -> str:
 def _asks_for_init(result: Result) -> bool:
     summaries = [event.diagnostic.summary for event in result.events if event.diagnostic is not None]
     return any(summary.startswith(_NEEDS_INIT) for summary in summaries)
+
+
+def _unpack_source(source: bytes, folder: Path) -> None:
+    """Unpack a template, without what Terraform keeps for itself: a state in it must not become the workspace's."""
+    archive.unpack(source, folder)
+    shutil.rmtree(folder / DATA_FOLDER, ignore_errors=True)
+    for name in (STATE_FILE, f"{STATE_FILE}.backup", PLAN_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -30,7 +30,7 @@ PLAN_FILE = "terraform.tfplan"
 LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 GRAPH_FILE = "graph.dot"
-_NOTE_FILE = ".warren-job"
+_NOTE = ".job"
 _RECOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _KEEP = timedelta(days=30)
@@ -88,11 +88,11 @@ class Cache:
     def leftovers(self, daemon: str) -> list[tuple[str, JobNote]]:
         """Give the jobs of a daemon whose folders are still there: unless it runs them now, it was killed in them."""
         found: list[tuple[str, JobNote]] = []
-        for path in sorted(self.jobs.glob(f"*/{_NOTE_FILE}")):
+        for path in sorted(self.jobs.glob(f"*{_NOTE}")):
             with suppress(OSError, msgspec.MsgspecError):
                 note = msgspec.json.decode(path.read_bytes(), type=JobNote)
                 if note.daemon == daemon:
-                    found.append((path.parent.name, note))
+                    found.append((path.name.removesuffix(_NOTE), note))
         return found
 
     def frozen(self, key: str) -> Frozen:
@@ -107,8 +107,12 @@ class Cache:
                 if path.is_symlink():
                     if not path.exists():
                         path.unlink()
-                elif path.stat().st_mtime < oldest:
+                elif path.stat().st_mtime >= oldest:
+                    continue
+                elif path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
     def begin(self, job_id: str, note: JobNote) -> Path:
         """Make the folder of a job, for its user alone, with a note for the case that nobody ends it.
@@ -119,16 +123,22 @@ class Cache:
         folder = self.job_folder(job_id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
-        (folder / _NOTE_FILE).write_bytes(msgspec.json.encode(note))
+        self._note(job_id).write_bytes(msgspec.json.encode(note))
         return folder
 
     def retire(self, job_id: str) -> None:
         """Keep the folder of a job, which nobody needs to end any more."""
-        (self.job_folder(job_id) / _NOTE_FILE).unlink(missing_ok=True)
+        self._note(job_id).unlink(missing_ok=True)
 
     def forget(self, job_id: str) -> None:
         """Remove the folder of a job, after what it held was stored elsewhere."""
         shutil.rmtree(self.job_folder(job_id), ignore_errors=True)
+        self.retire(job_id)
+
+    def _note(self, job_id: str) -> Path:
+        """Give the note's place: not in the folder, whose content is the template's."""
+        folder = self.job_folder(job_id)
+        return folder.with_name(folder.name + _NOTE)
 
 
 async def recover(cache: Cache, job_id: str) -> bytes | None:

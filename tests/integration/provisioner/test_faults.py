@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 
 from tests.integration.provisioner.conftest import ScriptedServer, build, config, eventually, tar, template_import
 from warren.clock import SystemClock
-from warren.errors import Conflict
+from warren.errors import Conflict, Forbidden
 from warren.provisioner.daemon import HARD_CLOSE, KILLED, DaemonConfig, ProvisionerDaemon
 from warren.provisioner.workdir import Cache, recover
 from warren.rpc._pb import provisioner_pb2 as pb
@@ -141,6 +142,29 @@ async def test_an_archive_that_climbs_out_is_refused(server: ScriptedServer, tmp
     assert isinstance(outcome, pbd.FailedJob)
     assert outcome.error == 'extract template archive: refusing to extract to non-local path "../../../outside"'
     assert not any(name == "outside" for _, _, names in os.walk(tmp_path) for name in names)
+
+
+async def test_a_state_inside_a_template_is_not_the_workspaces(server: ScriptedServer) -> None:
+    state = '{"version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "x", "outputs": {}, "resources": ['
+    state += (
+        '{"mode": "managed", "type": "terraform_data", "name": "foreign", "instances": [{"attributes": {"id": "x"}}],'
+    )
+    state += '"provider": "provider[\\"terraform.io/builtin/terraform\\"]"}]}'
+    files = {"main.tf": 'resource "terraform_data" "own" {}\n', "terraform.tfstate": state}
+    files[".terraform/modules/modules.json"] = "no JSON"
+    outcome = await server.run(build(tar(files)))
+    assert isinstance(outcome, pbd.CompletedJob), server.text()
+    assert "foreign" not in server.text()
+    assert made(outcome.workspace_build.state) == ["own"]
+
+
+async def test_a_daemon_that_is_refused_says_so(tmp_path: Path) -> None:
+    async def refuse() -> ByteStream:
+        raise Forbidden("no such key")
+
+    daemon = ProvisionerDaemon(DaemonConfig("d", config(tmp_path / "cache"), 0.2), refuse, SystemClock())
+    with pytest.raises(Forbidden, match="no such key"):
+        await daemon.run()
 
 
 async def test_a_replaced_resource_is_warned_of(server: ScriptedServer) -> None:
