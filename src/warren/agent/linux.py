@@ -67,6 +67,12 @@ class LinuxSystem:
             return machine
         return MemoryUsage(used, limit)
 
+    def listening_command_line(self, port: int) -> str:
+        """Return the command line of the process that listens on a TCP port, empty when it is not ours to see."""
+        owners = (entry.pid for entry in self.listening_ports() if entry.port == port and entry.pid)
+        pid = next(owners, 0)
+        return _command_line(pid) if pid else ""
+
     def listening_ports(self) -> Sequence[ListeningPort]:
         """List the TCP ports in state LISTEN, one entry a port."""
         inodes: dict[int, str] = {}
@@ -203,8 +209,7 @@ def _name_of(folder: Path) -> str:
         return ""
 
 
-def command_line(pid: int) -> str:
-    """Return a process's command line, empty when it ended or is not ours to see."""
+def _command_line(pid: int) -> str:
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

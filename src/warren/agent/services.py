@@ -63,6 +63,7 @@ class Services:
     async def _load_ssh(self, manifest: Manifest) -> None:
         await anyio.to_thread.run_sync(importlib.import_module, "warren.agent.ssh.server")
         from warren.agent.ssh import host_key
+        from warren.agent.ssh.jetbrains import IDEPorts
         from warren.agent.ssh.server import SSHServer
         from warren.agent.ssh.session import Host
 
@@ -72,6 +73,7 @@ class Services:
             children=state.children,
             connections=state.connections,
             greeting=state.greeting,
+            ide_ports=IDEPorts(state.system.listening_command_line),
             block_file_transfer=config.block_file_transfer,
             block_local_forwarding=config.block_local_forwarding,
             block_reverse_forwarding=config.block_reverse_forwarding,

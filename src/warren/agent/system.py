@@ -43,7 +43,7 @@ class Command:
 
 
 class System(Protocol):
-    """Facts about the machine and the user."""
+    """Facts about the machine and the user; six questions, one more than interfaces usually have here."""
 
     def user_name(self) -> str:
         """Return the name of the user that the agent runs as."""
@@ -67,6 +67,10 @@ class System(Protocol):
 
     def listening_ports(self) -> Sequence[ListeningPort]:
         """List the TCP ports that processes listen on."""
+        ...
+
+    def listening_command_line(self, port: int) -> str:
+        """Return the command line of the process that listens on a TCP port, empty when unknown."""
         ...
 
 

@@ -20,6 +20,7 @@ from warren.agent.connections import Connections
 from warren.agent.linux import LinuxProcesses, LinuxSystem
 from warren.agent.manifest import Manifest
 from warren.agent.ssh.host_key import ed25519_pem, seed_for
+from warren.agent.ssh.jetbrains import IDEPorts
 from warren.agent.ssh.server import SSHServer
 from warren.agent.ssh.session import Host
 from warren.clock import SystemClock
@@ -158,6 +159,7 @@ async def ssh_server(workspace: Workspace, **changes: object) -> AsyncGenerator[
         children=workspace.children,
         connections=workspace.connections,
         greeting=lambda: b"welcome\r\n",
+        ide_ports=IDEPorts(LinuxSystem({}).listening_command_line),
         block_file_transfer=False,
         block_local_forwarding=False,
         block_reverse_forwarding=False,

@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import anyio
 import pytest
 
 from tests.integration.agent.conftest import SSH, Workspace, ssh_server
+from warren.agent.connections import ConnectionType
 
 pytestmark = pytest.mark.anyio
 
@@ -243,6 +245,31 @@ async def test_a_refused_destination_closes_that_channel_only(ssh: SSH) -> None:
             with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                 await stream.receive()
         assert client.poll() is None
+
+
+_IDE = (
+    "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
+    "c, _ = s.accept(); c.sendall(b'hello'); c.recv(1)"
+)
+
+
+async def test_forwarded_connections_to_an_ide_are_counted(ssh: SSH, workspace: Workspace) -> None:
+    ide = subprocess.Popen([sys.executable, "-c", _IDE, "-Didea.vendor.name=JetBrains"], stdout=subprocess.PIPE)
+    assert ide.stdout is not None
+    port, ide_port = _free_port(), int(ide.stdout.readline())
+    try:
+        async with _client(ssh, ["-L", f"{port}:127.0.0.1:{ide_port}"]):
+            with anyio.fail_after(10):
+                async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                    assert await stream.receive() == b"hello"
+                    while not workspace.connections.count(ConnectionType.JETBRAINS):
+                        await anyio.sleep(0.01)
+                while workspace.connections.count(ConnectionType.JETBRAINS):
+                    await anyio.sleep(0.01)
+    finally:
+        ide.kill()
+        ide.wait()
+        ide.stdout.close()
 
 
 async def test_forwarding_can_be_forbidden(workspace: Workspace, tmp_path: Path) -> None:

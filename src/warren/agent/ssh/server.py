@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import cast
 
 import anyio
 import asyncssh
 import structlog
 from anyio.abc import TaskGroup
 
+from warren.agent.connections import ConnectionType
 from warren.agent.ssh.session import Host, Session
 
 log = structlog.get_logger()
@@ -94,8 +97,14 @@ class SSHServer:
 class _Connection(asyncssh.SSHServer):
     """What asyncssh asks about one connection."""
 
+    _ssh: asyncssh.SSHServerConnection
+
     def __init__(self, host: Host, tasks: TaskGroup, ip: str) -> None:
         self._host, self._tasks, self._ip = host, tasks, ip
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Keep the connection."""
+        self._ssh = conn
 
     def begin_auth(self, username: str) -> bool:
         """Let everybody in who got here."""
@@ -105,9 +114,16 @@ class _Connection(asyncssh.SSHServer):
         """Open a session."""
         return Session(self._host, self._tasks, self._ip)
 
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+    ) -> tuple[asyncssh.SSHTCPChannel[bytes], Awaitable[asyncssh.SSHTCPSession[bytes]]]:
         """Forward to a TCP port (`-L`, `-D`)."""
-        return self._allow_local_forwarding()
+        self._allow_local_forwarding()
+        # cast: asyncssh does not say that a channel without encoding carries bytes, nor that its forwarder is a session
+        channel = cast("asyncssh.SSHTCPChannel[bytes]", self._ssh.create_tcp_channel())  # pyright: ignore[reportUnknownMemberType]
+        forwarder = self._ssh.forward_connection(dest_host, dest_port)
+        self._tasks.start_soon(self._count_ide, channel, dest_host, dest_port)
+        return channel, cast("Awaitable[asyncssh.SSHTCPSession[bytes]]", forwarder)
 
     def unix_connection_requested(self, dest_path: str) -> bool:
         """Forward to a Unix socket (`-L`)."""
@@ -129,6 +145,12 @@ class _Connection(asyncssh.SSHServer):
             log.warning("forward.refused", path=listen_path, error=str(error))
             return False
         return True
+
+    async def _count_ide(self, channel: asyncssh.SSHTCPChannel[bytes], host: str, port: int) -> None:
+        """Report a connection to an IDE for as long as it lasts."""
+        if await self._host.ide_ports.belongs_to_ide(host, port):
+            with self._host.connections.connection(ConnectionType.JETBRAINS, self._ip):
+                await channel.wait_closed()
 
     def _allow_local_forwarding(self) -> bool:
         if self._host.block_local_forwarding:

@@ -16,6 +16,7 @@ from warren.agent.commands import CommandFactory
 from warren.agent.connections import Connections, ConnectionType, Ending
 from warren.agent.pipes import Pipe, read_block
 from warren.agent.ssh import policy
+from warren.agent.ssh.jetbrains import IDEPorts
 from warren.agent.ssh.policy import SessionRequest, SessionType
 from warren.agent.ssh.sftp import serve_sftp
 from warren.agent.ssh.stdin import Stdin
@@ -46,6 +47,7 @@ class Host:
     children: Children
     connections: Connections
     greeting: Callable[[], bytes]
+    ide_ports: IDEPorts
     block_file_transfer: bool
     block_local_forwarding: bool
     block_reverse_forwarding: bool
