@@ -86,8 +86,10 @@ def agent_token(scope: Scope) -> UUID:
     """
     token = exchange_of(scope).token
     if not token:
-        raise tokens.refused(NO_CREDENTIAL)
+        raise Unauthenticated(f'Cookie "{COOKIE}" must be provided.')
     try:
         return UUID(token)
     except ValueError as error:
-        raise Unauthenticated("Workspace agent token invalid.", detail=str(error)) from error
+        raise Unauthenticated(
+            "Workspace agent token invalid.", detail=f"An agent token must be a valid UUIDv4. (len {len(token)})"
+        ) from error

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import cast
 from uuid import UUID
 
-from warren.errors import Invalid
+from warren.errors import Invalid, Violation
 
 INACTIVE_AFTER = timedelta(seconds=30)  # two missed signs of life; a sign comes every 15 s
 LOGS_LIMIT_BYTES = 1 << 20
@@ -394,10 +394,11 @@ def check_app_status(state: str, message: str) -> str:
     Raises:
         Invalid: the message is too long, or there is no such state.
     """
-    if len(message.encode()) > STATUS_MESSAGE_BYTES:
-        raise Invalid("Message is too long.", detail="Message must be less than 160 characters.")
     if state not in APP_STATES:
-        raise Invalid(f'invalid state "{state}"')
+        raise Invalid("Failed to parse request.", detail=f'invalid state "{state}"')
+    if len(message.encode()) > STATUS_MESSAGE_BYTES:
+        detail = f"Message must be less than {STATUS_MESSAGE_BYTES} characters."
+        raise Invalid("Message is too long.", detail=detail, violations=[Violation("message", detail)])
     return _CONTROL.sub("", message)
 
 

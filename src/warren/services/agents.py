@@ -38,6 +38,7 @@ AGENT = "agent"
 AGENT_LOGS = "agent.logs"
 AGENT_METADATA = "agent.metadata"
 
+NO_USER_DATA = "no_user_data"
 LOGS_PAGE = 10_000
 LOGS_POLL_SECONDS = 60.0
 METADATA_PAUSE_SECONDS = 1.0  # people do not read faster, and each look costs a query
@@ -208,6 +209,20 @@ class Agents:
             raise Forbidden("Agent trying to connect from non-latest build.")
         return identity
 
+    async def ssh_key(self, identity: AgentIdentity) -> tuple[str, str]:
+        """Read the public and the private key that the owner's workspaces use for git.
+
+        Raises:
+            Forbidden: the template keeps personal data from its agents.
+            NotFound: the owner has no key.
+        """
+        check_personal(identity)
+        async with self._pool.connection() as db:
+            found = await agents.find_ssh_key(db, identity.owner_id)
+        if found is None:
+            raise NotFound
+        return found
+
     async def add_log_source(self, identity: AgentIdentity, source_id: UUID, display_name: str, icon: str) -> LogSource:
         """Store a source of log lines unless it is there."""
         source = LogSource(source_id, self._clock.now(), display_name, icon)
@@ -248,6 +263,16 @@ class Agents:
         """
         del identity
         raise Conflict("Workspace is not a prebuilt workspace waiting to be claimed.")
+
+
+def check_personal(identity: AgentIdentity) -> None:
+    """Insist that an agent may have personal data of its owner.
+
+    Raises:
+        Forbidden: its template says that it may not.
+    """
+    if identity.api_key_scope == NO_USER_DATA:
+        raise Forbidden("Forbidden.", detail=f"The agent's API key scope is `{NO_USER_DATA}`.")
 
 
 async def append_logs(

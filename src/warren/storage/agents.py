@@ -352,3 +352,10 @@ async def insert_script_timing(
     )
     if not cursor.rowcount:
         raise NotFound(f"the agent has no script {script_id}")
+
+
+async def find_ssh_key(db: AsyncConnection, owner_id: UUID) -> tuple[str, str] | None:
+    """Read the public and the private key that a user's workspaces use for git."""
+    cursor = await db.execute("SELECT public_key, private_key FROM git_ssh_keys WHERE user_id = %s", (owner_id,))
+    row = await cursor.fetchone()
+    return None if row is None else (row[0], row[1])

@@ -16,7 +16,7 @@ from warren.sdk.types import agent_requests as wire
 from warren.sdk.types.agents import LogSource
 from warren.sdk.types.base import NIL_UUID
 from warren.services.agent_rpc import AgentRPC
-from warren.services.agents import Agents
+from warren.services.agents import Agents, check_personal
 
 _ME = "/api/v2/workspaceagents/me"
 MONITORED_ROLES = ("", "agent")
@@ -31,6 +31,13 @@ async def rpc(socket: WebSocket[Any, Any, Any], agent_token: UUID, agents: Agent
     role = socket.query_params.get("role", "")
     stream = await sockets.accept(socket)
     await agent_rpc.serve(stream, identity, api_version=version, monitored=role in MONITORED_ROLES)
+
+
+@get(_ME + "/gitsshkey")
+async def ssh_key(agent_token: UUID, agents: Agents) -> wire.AgentGitSSHKey:
+    """Give the key that the owner's workspaces use for git."""
+    public, private = await agents.ssh_key(await agents.authenticate(agent_token))
+    return wire.AgentGitSSHKey(public_key=public, private_key=private)
 
 
 @post(_ME + "/log-source", status_code=201)
@@ -66,7 +73,7 @@ def _nothing() -> JSONResponse:
 @get([_ME + "/external-auth", _ME + "/gitauth"])
 async def external_auth(request: Request[Any, Any, Any], agent_token: UUID, agents: Agents) -> None:
     """Give a token of an external service: none is configured."""
-    await agents.authenticate(agent_token)
+    check_personal(await agents.authenticate(agent_token))
     query = request.query_params
     match = query.get("match") or query.get("url") or ""
     provider = query.get("id") or ""
@@ -86,4 +93,4 @@ async def reinit(agent_token: UUID, agents: Agents) -> None:
     await agents.check_prebuild(await agents.authenticate(agent_token))
 
 
-routes = [rpc, create_log_source, create_logs, update_app_status, external_auth, reinit]
+routes = [rpc, ssh_key, create_log_source, create_logs, update_app_status, external_auth, reinit]

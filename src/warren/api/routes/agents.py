@@ -54,7 +54,7 @@ async def logs(
     _check_logs_query(after, form, follow=query.has("follow"))
     lines = await agents.list_logs(actor, agent_id, after)
     if form == "text":
-        return Answer(convert.log_text(lines), media_type="text/plain; charset=utf-8")
+        return Answer(convert.log_text(lines), media_type="text/plain")  # the charset is added
     return convert.log_lines(lines)
 
 

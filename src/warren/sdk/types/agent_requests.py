@@ -1,4 +1,4 @@
-"""What agents send by REST, with their own token."""
+"""What agents send and receive by REST, with their own token."""
 
 from __future__ import annotations
 
@@ -40,3 +40,10 @@ class PatchAppStatus(Wire, frozen=True):
     uri: str = ""
     icon: str = ""
     needs_user_attention: bool = False
+
+
+class AgentGitSSHKey(Wire, frozen=True):
+    """The key that a user's workspaces use for git."""
+
+    public_key: str
+    private_key: str
