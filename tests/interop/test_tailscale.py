@@ -1,0 +1,181 @@
+"""Our engine and Tailscale's own node, face to face: relayed and direct, pings both ways, TCP both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import pytest
+
+from tests.integration.engine.harness import REGION, Node, RelayServer, derp_map
+from tests.integration.engine.test_paths import certificate
+from warren import _engine
+
+pytestmark = pytest.mark.slow
+
+PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
+VERSION = "v1.102.5"  # the newest that Go 1.26 builds
+OURS = "fd7a:115c:a1e0::77"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the Tailscale node, once for all runs."""
+    built = PEERS / "tailnode"
+    if built.exists():
+        return built
+    if shutil.which("go") is None:
+        pytest.skip("Go is needed to build Tailscale's node")
+    folder = tmp_path_factory.mktemp("tailnode")
+    shutil.copy(Path(__file__).with_name("tailnode") / "main.go", folder)
+    PEERS.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-p=2"}
+    for command in (
+        ["go", "mod", "init", "tailnode"],
+        ["go", "get", f"tailscale.com@{VERSION}"],
+        ["go", "mod", "tidy"],
+        ["go", "build", "-o", str(built), "."],
+    ):
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+    return built
+
+
+class About(msgspec.Struct, frozen=True):
+    """What their node says of itself first."""
+
+    key: str
+    disco: str
+    addresses: list[str]
+    endpoints: list[str]
+    region: int
+
+
+@dataclass
+class Tailscale:
+    """A running node of Tailscale's, and what it says."""
+
+    process: subprocess.Popen[str]
+    output: IO[str]
+    input: IO[str]
+
+    def line(self) -> str:
+        line = self.output.readline()
+        assert line, "the node ended"
+        return line
+
+    def ask(self, **fields: object) -> dict[str, object]:
+        self.input.write(json.dumps(fields) + "\n")
+        self.input.flush()
+        return json.loads(self.line())
+
+
+@dataclass
+class Both:
+    """Our node and theirs, introduced."""
+
+    ours: Node
+    theirs: Tailscale
+    address: str
+    key: bytes
+
+
+@pytest.fixture(params=["direct", "relayed"])
+def both(request: pytest.FixtureRequest, program: Path, tmp_path: Path) -> Iterator[Both]:
+    relayed = request.param == "relayed"
+    context, _ = certificate("127.0.0.1", tmp_path)
+    (tmp_path / "state").mkdir()
+    with RelayServer(tls=context) as relay, Node(OURS, block_direct=relayed) as ours:
+        derp = json.loads(derp_map(relay.port, force_http=False))
+        derp["Regions"][str(REGION)]["Nodes"][0]["InsecureForTests"] = True
+        ours.engine.set_derp_map(json.dumps(derp).encode())
+        ours.engine.listen(7)
+        process = subprocess.Popen(
+            [program, "-dir", tmp_path / "state", "-relay", str(relay.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        watchdog = threading.Timer(19, process.kill)
+        watchdog.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        theirs = Tailscale(process, process.stdout, process.stdin)
+        try:
+            about = msgspec.json.decode(theirs.line(), type=About)
+            key = bytes.fromhex(about.key)
+            (address,) = (text for text in about.addresses if ":" in text)
+            ours.engine.set_peer(
+                key,
+                disco_key=bytes.fromhex(about.disco),
+                allowed_ips=[address],
+                home_region=REGION,
+                endpoints=about.endpoints,
+                keepalive=False,
+            )
+            port = ours.engine.local_port
+            ready = theirs.ask(
+                key=ours.engine.public_key.hex(),
+                disco=ours.engine.disco_public_key.hex(),
+                address=OURS,
+                endpoints=[] if relayed else [f"127.0.0.1:{port}"],
+                region=REGION,
+            )
+            assert ready == {"ready": True}
+            yield Both(ours, theirs, address, key)
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait()
+            theirs.input.close()
+            theirs.output.close()
+
+
+def test_a_tailscale_node_and_ours_speak_every_protocol(both: Both) -> None:
+    # TCP from us to them: their echo gives back what we send, to the end of the stream.
+    payload = os.urandom(4 << 20)
+    with both.ours.dial(both.address, 7, within=15) as near:
+        near.settimeout(15)
+        sending = threading.Thread(target=lambda: (near.sendall(payload), near.shutdown(socket.SHUT_WR)))
+        sending.start()
+        received = bytearray()
+        while data := near.recv(1 << 18):
+            received += data
+        sending.join()
+    assert bytes(received) == payload
+
+    # TCP from them to us.
+    answers: list[str] = []
+
+    def answer() -> None:
+        with both.ours.accept(within=15) as far:
+            answers.append(far.recv(100).decode())
+            far.sendall(b"answer\n")
+
+    accepting = threading.Thread(target=answer)
+    accepting.start()
+    assert both.theirs.ask(dial=7) == {"answer": "answer\n"}
+    accepting.join()
+    assert answers == ["question\n"]
+
+    # Pings: ours to them, and theirs to us, by disco and through the tunnel.
+    for kind in ("disco", "tunnel"):
+        token = both.ours.engine.ping(both.key, kind=kind)
+        pong = both.ours.wait(lambda event, token=token: event if getattr(event, "token", 0) == token else None)
+        assert isinstance(pong, _engine.Pong), pong
+    for kind in ("disco", "TSMP"):
+        assert "seconds" in both.theirs.ask(ping=kind)
+
+    (stats,) = both.ours.engine.peers()
+    relayed = both.ours.engine.peers()[0].region == REGION
+    assert stats.direct is not relayed
+    pinged = both.theirs.ask(ping="disco")
+    assert bool(pinged["endpoint"]) is not relayed, pinged
