@@ -39,9 +39,7 @@ completion = Group(
     "completion",
     help="Install shell completion, or print its script.",
     params=[
-        click.Option(
-            ["--shell", "-s"], type=click.Choice(list(SCRIPTS)), help="Shell; $SHELL unless given."
-        ),
+        click.Option(["--shell", "-s"], type=click.Choice(list(SCRIPTS)), help="Shell; $SHELL unless given."),
         params.FlagOption(["--print", "-p", "print_it"], is_flag=True, help="Print the script, install nothing."),
     ],
     invoke_without_command=True,

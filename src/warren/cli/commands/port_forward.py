@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import click
@@ -17,12 +17,23 @@ from warren.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
     from warren.cli.ui import Terminal
-    from warren.tunnel.connection import AgentConnection
 
 BACKLOG = 128
 DATAGRAM = 65_535
 UDP_IDLE_SECONDS = 120.0  # a flow without packets for this long is forgotten, as home routers do
 MAX_UDP_FLOWS = 1024  # a scan of our port must not eat descriptors without end
+
+
+class Dialer(Protocol):
+    """What reaches the workspace's ports."""
+
+    async def dial(self, port: int) -> socket.socket:
+        """Connect to a TCP port."""
+        ...
+
+    async def dial_udp(self, port: int) -> socket.socket:
+        """Open a UDP flow to a port."""
+        ...
 
 
 @command("port-forward")
@@ -79,7 +90,7 @@ def _listen(context: Context, forward: Forward, stack: ExitStack) -> list[socket
     return bound
 
 
-async def serve_tcp(connection: AgentConnection, listener: socket.socket, port: int, terminal: Terminal) -> None:
+async def serve_tcp(connection: Dialer, listener: socket.socket, port: int, terminal: Terminal) -> None:
     """Join each accepted connection with one into the workspace; the engine moves the bytes."""
     async with anyio.create_task_group() as tasks:
         while True:
@@ -91,7 +102,7 @@ async def serve_tcp(connection: AgentConnection, listener: socket.socket, port: 
             tasks.start_soon(_join, connection, accepted, port, terminal)
 
 
-async def _join(connection: AgentConnection, accepted: socket.socket, port: int, terminal: Terminal) -> None:
+async def _join(connection: Dialer, accepted: socket.socket, port: int, terminal: Terminal) -> None:
     from warren import _engine
 
     accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -107,7 +118,7 @@ async def _join(connection: AgentConnection, accepted: socket.socket, port: int,
     _engine.splice(accepted.detach(), inner.detach())
 
 
-async def serve_udp(connection: AgentConnection, listener: socket.socket, port: int, terminal: Terminal) -> None:
+async def serve_udp(connection: Dialer, listener: socket.socket, port: int, terminal: Terminal) -> None:
     """Give each local sender a flow of its own into the workspace."""
     flows = UDPFlows(connection, listener, port)
     async with anyio.create_task_group() as tasks:
@@ -132,7 +143,7 @@ async def serve_udp(connection: AgentConnection, listener: socket.socket, port: 
 class UDPFlows:
     """The flows of one local UDP port, by local sender."""
 
-    def __init__(self, connection: AgentConnection, listener: socket.socket, port: int) -> None:
+    def __init__(self, connection: Dialer, listener: socket.socket, port: int) -> None:
         self._connection, self._listener, self._port = connection, listener, port
         self._flows: dict[tuple[object, ...], socket.socket] = {}
 

@@ -13,13 +13,13 @@ from warren.cli.context import Context
 from warren.errors import Invalid
 
 if TYPE_CHECKING:
-    from warren.sdk.types.users import AllowListEntry, APIKey, APIKeyWithOwner
+    from warren.sdk.types.users import APIKey, APIKeyWithOwner
 
 tokens = group("tokens", "Manage API tokens, with which programs sign in.")
 
 
 def _allowed(key: APIKey | APIKeyWithOwner) -> str:
-    return ", ".join(f"{entry.type}:{entry.id}" for entry in key.allow_list)
+    return ", ".join(key.allow_list)
 
 
 LIST: ui.Table[APIKeyWithOwner] = ui.Table(
@@ -127,10 +127,13 @@ def _without_secret(token: str) -> str:
     return found if len(found) == 10 and len(secret) == 22 else token
 
 
-def _entry(item: str) -> AllowListEntry:
-    from warren.sdk.types.users import AllowListEntry
+def _entry(item: str) -> str:
+    """Check an entry of the allow list.
 
+    Raises:
+        Invalid: it is not a type and an id.
+    """
     kind, colon, entry_id = item.partition(":")
-    if not colon:
-        raise Invalid(f"`{item}` is not of the form type:id", hint="such as workspace:* ")
-    return AllowListEntry(type=kind, id=entry_id)
+    if not kind or not colon or not entry_id:
+        raise Invalid(f"`{item}` is not of the form type:id", hint="such as workspace:*")
+    return item
