@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -17,6 +18,7 @@ from anyio.abc import ByteStream
 
 from warren.clock import SystemClock
 from warren.errors import WarrenError
+from warren.provisioner import uploads
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.provisioner.session import ProvisionerConfig
 from warren.provisioner.workdir import Cache
@@ -64,6 +66,7 @@ class ScriptedServer:
         self.variables: dict[str, str] = {}
         self.refusal: WarrenError | None = None
         self.budget = -1
+        self.files: dict[str, bytes] = {}
         self._send, self._jobs = anyio.create_memory_object_stream[pbd.AcquiredJob](10)
         self._outcomes: dict[str, Outcome] = {}
         self._changed = anyio.Event()
@@ -131,6 +134,8 @@ class ScriptedServer:
                     ProvisionerDaemonAPI.CommitQuota: self._quota,
                     ProvisionerDaemonAPI.CompleteJob: self._finish,
                     ProvisionerDaemonAPI.FailJob: self._finish,
+                    ProvisionerDaemonAPI.UploadFile: self._upload,
+                    ProvisionerDaemonAPI.DownloadFile: self._download,
                 },
             )
 
@@ -165,6 +170,22 @@ class ScriptedServer:
     async def _quota(self, request: pbd.CommitQuotaRequest) -> pbd.CommitQuotaResponse:
         ok = self.budget < 0 or request.daily_cost <= self.budget
         return pbd.CommitQuotaResponse(ok=ok, credits_consumed=request.daily_cost, budget=self.budget)
+
+    async def _upload(self, call: drpc.Call[pbd.Empty, pbd.UploadFileRequest]) -> pbd.Empty:
+        assembly = uploads.Assembly((await call.receive()).data_upload)
+        while not assembly.complete:
+            assembly.add((await call.receive()).chunk_piece)
+        data = assembly.data()
+        self.files[hashlib.sha256(data).hexdigest()] = data
+        return pbd.Empty()
+
+    async def _download(self, call: drpc.Call[pb.FileUpload, pbd.FileRequest]) -> None:
+        wanted = (await call.receive()).file_id
+        if wanted not in self.files:
+            await call.send(pb.FileUpload(error=pb.FailedFile(error=f"file {wanted} is not a modules file")))
+            return
+        for message in uploads.messages(self.files[wanted]):
+            await call.send(pb.FileUpload.FromString(message.SerializeToString()))
 
     async def _finish(self, outcome: Outcome) -> pbd.Empty:
         self._outcomes[outcome.job_id] = outcome

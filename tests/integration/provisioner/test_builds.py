@@ -78,3 +78,39 @@ async def test_a_build_after_the_import_runs_no_init(server: ScriptedServer) -> 
     print("build job:", time.monotonic() - began)
     assert isinstance(outcome, pbd.CompletedJob)
     assert "Terraform has been successfully initialized" not in server.text()
+
+
+async def test_a_dry_run_tells_what_a_start_would_make(server: ScriptedServer) -> None:
+    job = pbd.AcquiredJob(
+        template_source_archive=tar({"main.tf": RICH}),
+        user_name="bob",
+        template_dry_run=pbd.AcquiredJob.TemplateDryRun(
+            rich_parameter_values=[pb.RichParameterValue(name="cpu", value="4")]
+        ),
+    )
+    outcome = await server.run(job)
+    assert isinstance(outcome, pbd.CompletedJob), server.text()
+    resources = outcome.template_dry_run.resources
+    assert [(item.name, [agent.name for agent in item.agents]) for item in resources] == [
+        ("e", []),
+        ("disk", []),
+        ("ws", ["main"]),
+    ]
+    job.template_dry_run.rich_parameter_values[0].value = "99"
+    job.job_id = ""
+    refused = await server.run(job)
+    assert isinstance(refused, pbd.FailedJob)
+    assert refused.error.startswith("run dry-run provision job: terraform plan: exit status 1")
+
+
+async def test_a_build_may_ask_for_what_terraform_does_inside(server: ScriptedServer) -> None:
+    source = tar({"main.tf": 'resource "terraform_data" "a" {}\n'})
+    quiet = build(source)
+    quiet.workspace_build.log_level = "warn"
+    assert isinstance(await server.run(quiet), pbd.CompletedJob)
+    assert not [line for line in server.lines() if line.source == pbd.PROVISIONER and line.level < pb.WARN]
+    server.updates.clear()
+    loud = build(source)
+    loud.workspace_build.log_level = "debug"
+    assert isinstance(await server.run(loud), pbd.CompletedJob)
+    assert [line for line in server.lines() if line.level == pb.DEBUG]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.integration.provisioner.conftest import ScriptedServer, build, tar, template_import
+from tests.integration.provisioner.conftest import ScriptedServer, build, config, tar, template_import
+from warren.clock import SystemClock
+from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
 pytestmark = pytest.mark.anyio
@@ -104,3 +109,45 @@ async def test_a_build_on_another_machine_runs_init_itself(server: ScriptedServe
     assert "Terraform has been successfully initialized!" in server.text()
     stages = {timing.stage for timing in built.workspace_build.timings}
     assert stages == {"init", "plan", "apply"}
+
+
+async def test_fetched_modules_are_kept_with_the_version(tmp_path: Path) -> None:
+    source = tmp_path / "module"
+    source.mkdir()
+    (source / "main.tf").write_text('resource "terraform_data" "inner" {}\n')
+    (source / "large.txt").write_text(
+        "".join(f"{number}\n" for number in range(700_000))
+    )  # more than a message may have
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        await anyio.run_process([*git, *command])
+    template = tar({"main.tf": f'module "m" {{\n  source = "git::file://{source}"\n}}\n'})
+    async with ScriptedServer().running() as server:
+        async with running_daemon(server, tmp_path / "one"):
+            imported = await server.run(template_import(template))
+            assert isinstance(imported, pbd.CompletedJob), server.text()
+        result = imported.template_import
+        assert not result.module_files
+        assert list(server.files) == [result.module_files_hash.hex()]
+        shutil.rmtree(source)
+        async with running_daemon(server, tmp_path / "two"):
+            job = build(template)
+            job.workspace_build.metadata.template_version_modules_file = result.module_files_hash.hex()
+            built = await server.run(job)
+            assert isinstance(built, pbd.CompletedJob), server.text()
+            assert [item.module_path for item in built.workspace_build.resources] == ["module.m"]
+            job = build(template)
+            job.workspace_build.metadata.template_version_modules_file = "missing"
+            failed = await server.run(job)
+    assert isinstance(failed, pbd.FailedJob)
+    assert failed.error == "file missing is not a modules file"
+
+
+@asynccontextmanager
+async def running_daemon(server: ScriptedServer, folder: Path) -> AsyncGenerator[None]:
+    """Have a daemon with a cache of its own."""
+    daemon = ProvisionerDaemon(DaemonConfig("d", config(folder), 0.2), server.connect, SystemClock())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.run)
+        yield
+        daemon.stop()
