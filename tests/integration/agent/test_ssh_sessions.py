@@ -179,6 +179,21 @@ async def test_signals_reach_the_command(ssh: SSH) -> None:
         assert process.exit_status == 5
 
 
+async def test_a_session_that_cannot_start_leaves_the_others_alone(ssh: SSH, workspace: Workspace) -> None:
+    import asyncssh
+
+    async with asyncssh.connect("127.0.0.1", ssh.port, known_hosts=None, username="u", client_keys=None) as client:
+        good = await client.create_process("cat", encoding=None)
+        broken = await client.run("true", env={"BAD": "nul\0byte"}, check=False)
+        assert broken.exit_status == 229
+        workspace.use(environment={"PATH": "\0"})
+        assert (await client.run("true", check=False)).exit_status == 229
+        good.stdin.write(b"still here\n")
+        assert await good.stdout.readline() == b"still here\n"
+        good.stdin.write_eof()
+        await good.wait()
+
+
 async def test_sessions_are_counted_and_reported(ssh: SSH, workspace: Workspace) -> None:
     await ssh.run("-o", "SetEnv=CODER_SSH_SESSION_TYPE=VSCode", "exit 9")
     reports = workspace.connections.reports

@@ -154,7 +154,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             log.warning("session.failed", command=self._command, error=str(error))
             ending.reason = str(error)
             await self._write(f"{error}\n".encode(), None if self._term is not None else STDERR)
-            return STATUS_INTERNAL
+        except Exception as error:  # the top of a serving loop: a bug in one session must not end the others
+            log.exception("session.crashed", command=self._command)
+            ending.reason = repr(error)
+        return STATUS_INTERNAL
 
     async def _dispatch(self, request: SessionRequest) -> int:
         sftp = self._subsystem == "sftp"
