@@ -15,6 +15,7 @@ PLATFORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+# Templates write `sh -c '${coder_agent.main.init_script}'`, so there must be no single quote in a script.
 # `${ACCESS_URL}` (with a slash at its end) and `${AUTH_TYPE}` are replaced by the Terraform provider, in the text as
 # a whole; so those two words must not appear with any other meaning. `@OS@` and `@ARCH@` are replaced here.
 _UNIX = r"""#!/usr/bin/env sh
@@ -44,7 +45,7 @@ cd "$BINARY_DIR"
 # Fetch $BINARY_URL into ./coder; where the server refuses, say what it answered.
 fetch() {
 	if command -v curl >/dev/null 2>&1; then
-		code=$(curl -sSL --compressed -o coder -w '%{http_code}' "$BINARY_URL") || return 1
+		code=$(curl -sSL --compressed -o coder -w "%{http_code}" "$BINARY_URL") || return 1
 		case "$code" in
 		2??) return 0 ;;
 		esac
@@ -107,7 +108,7 @@ $env:CODER_AGENT_URL = "${ACCESS_URL}"
 if (-not ((& $binary --version) -match "Coder")) {
 	throw "what was downloaded is not an agent"
 }
-if ((Get-CimInstance Win32_Service -Filter "Name='cexecsvc'" -ErrorAction SilentlyContinue)) {
+if (Get-Service -Name "cexecsvc" -ErrorAction SilentlyContinue) {
 	& $binary agent
 } else {
 	Start-Process -FilePath $binary -ArgumentList "agent" -NoNewWindow

@@ -92,6 +92,7 @@ def test_the_script_is_finished() -> None:
         text = init_script.render(platform, "amd64", "https://x")
         assert "${ACCESS_URL}" not in text
         assert "@ARCH@" not in text
+        assert "'" not in text  # templates quote it so
 
 
 @pytest.fixture
