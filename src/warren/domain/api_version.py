@@ -23,6 +23,9 @@ class APIVersion:
 AGENT_API = APIVersion(2, 13)
 """Of the agent and the tailnet calls, which share one number."""
 
+PROVISIONER_API = APIVersion(1, 18)
+"""Of the calls of provisioner daemons."""
+
 
 def check(wanted: str, served: APIVersion) -> None:
     """Refuse a version that we do not serve.

@@ -9,6 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 from warren.authz.policy import Action, Actor, Object
 from warren.errors import NotFound
 from warren.storage import lookups
+from warren.storage.lookups import OrganizationRef
 
 
 class Lookups:
@@ -26,6 +27,18 @@ class Lookups:
         async with self._pool.connection() as db:
             found = await lookups.find_organization(db, word)
         if found is None or not actor.may(Action.READ, Object("organization", id=found, org_id=found)):
+            raise NotFound
+        return found
+
+    async def any_organization(self, word: str) -> OrganizationRef:
+        """Find the organization that a word stands for, for one who proves who it is in another way.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._pool.connection() as db:
+            found = await lookups.find_organization_ref(db, word)
+        if found is None:
             raise NotFound
         return found
 

@@ -172,6 +172,7 @@ class Session:
                 organization_id=self._daemon.organization_id,
                 provisioners=self._daemon.provisioners,
                 tags=self._daemon.tags,
+                now=self._clock.now(),
             )
             if job is not None:
                 await job_payload.announce_start(db, job)

@@ -100,12 +100,21 @@ async def _one(db: AsyncConnection, query: sql.Composed, values: Sequence[object
 
 
 async def acquire(
-    db: AsyncConnection, *, worker_id: UUID, organization_id: UUID, provisioners: Sequence[str], tags: Mapping[str, str]
+    db: AsyncConnection,
+    *,
+    worker_id: UUID,
+    organization_id: UUID,
+    provisioners: Sequence[str],
+    tags: Mapping[str, str],
+    now: datetime,
 ) -> Job | None:
-    """Hand the oldest waiting job that these tags may run to a worker, with a lease and a new fence."""
+    """Hand the oldest waiting job that these tags may run to a worker, with a lease and a new fence.
+
+    Leases go by the database's clock, for all replicas must agree on them; what people see goes by `now`.
+    """
     query = sql.SQL("""
         UPDATE provisioner_jobs AS j
-        SET started_at = now(), updated_at = now(), worker_id = %(worker_id)s, fence = j.fence + 1,
+        SET started_at = %(now)s, updated_at = %(now)s, worker_id = %(worker_id)s, fence = j.fence + 1,
             lease_until = now() + %(lease)s
         WHERE j.id = (
             SELECT id FROM provisioner_jobs
@@ -122,6 +131,7 @@ async def acquire(
         "provisioners": list(provisioners),
         "tags": Jsonb(dict(tags)),
         "lease": LEASE,
+        "now": now,
     }
     async with db.cursor(row_factory=tuple_row) as cursor:
         row = await (await cursor.execute(query, values)).fetchone()

@@ -23,16 +23,18 @@ from tests.integration.builds.world import World
 from warren.api import auth, errors
 from warren.api.gate import Gate, GateSettings
 from warren.api.json import JSONResponse
-from warren.api.routes import builds, provisioners, template_versions, templates, workspaces
+from warren.api.routes import builds, provisioner_keys, provisioners, template_versions, templates, workspaces
 from warren.api.workspace_pages import WorkspacePages
 from warren.authz.policy import Actor
 from warren.domain import token as tokens
 from warren.services.lookups import Lookups
 from warren.services.passwords import Passwords
+from warren.services.provisioner_keys import ProvisionerKeys
 from warren.services.sessions import Sessions, SessionSettings
 from warren.storage import build_tokens
 
 HEADER = "Coder-Session-Token"
+PSK = "a secret that daemons share"
 
 
 @dataclass
@@ -92,11 +94,13 @@ def _app(world: World) -> Gate:
         "template_versions": world.versions,
         "jobs": world.jobs,
         "lookups": Lookups(world.pool),
+        "provisioner_keys": ProvisionerKeys(world.pool, world.clock, psk=PSK),
+        "provisionerd": world.provisionerd,
         "workspace_pages": WorkspacePages(world.workspaces, world.clock),
     }
     dependencies = {name: Provide(_constant(value), sync_to_thread=False) for name, value in given.items()}
     dependencies["actor"] = Provide(auth.actor, sync_to_thread=False)
-    modules = (builds, provisioners, template_versions, templates, workspaces)
+    modules = (builds, provisioner_keys, provisioners, template_versions, templates, workspaces)
     with warnings.catch_warnings():
         # Handlers name what they need; Litestar 3 will want each such name marked.
         warnings.simplefilter("ignore", LitestarDeprecationWarning)

@@ -19,8 +19,8 @@ _NO_NAMES = wire.JobMetadata(
 
 
 def job(view: JobView, queue: Queue) -> wire.ProvisionerJob:
-    """Convert a job that is part of a version or build."""
-    return _job(view, queue.place(view.job), _NO_NAMES)
+    """Convert a job that is part of a version or build; clients look for names only in the list for operators."""
+    return _job(JobView(view.job), queue.place(view.job), _NO_NAMES)
 
 
 def _job(view: JobView, place: QueuePlace, names: wire.JobMetadata) -> wire.ProvisionerJob:

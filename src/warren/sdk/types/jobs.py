@@ -113,6 +113,13 @@ class ProvisionerKey(Wire, frozen=True):
     tags: dict[str, str]
 
 
+class ProvisionerKeyDaemons(Wire, frozen=True):
+    """A key and the daemons that signed in with it."""
+
+    key: ProvisionerKey
+    daemons: list[ProvisionerDaemon]
+
+
 class CreateProvisionerKey(Sparse, frozen=True):
     """Create a provisioner key."""
 
