@@ -82,7 +82,9 @@ class Agent:
             self._state = AgentState(system=self._system, commands=self._commands, children=children, clock=self._clock)
             self._lasting = lasting
             self.facts.metrics = self._metrics
-            self._services = Services(self._state, self._config, self.facts, lasting)
+            self._services = Services(
+                self._state, self._config, self.facts, private_folder=self._folders.private, tasks=lasting
+            )
             async with anyio.create_task_group() as connecting:
                 connecting.start_soon(self._stay_connected)
                 await stop.wait()

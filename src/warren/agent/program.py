@@ -86,7 +86,8 @@ async def run(config: AgentConfig, environment: Mapping[str, str]) -> None:
     """Run an agent until a stop signal; a second one ends it at once."""
     system = LinuxSystem(environment)
     folders = Folders(config.log_folder, private_folder(config.data_folder))
-    folders.bin.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (folders.bin, folders.private):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     program = install_wrappers(folders.base / "program")
     settings = Settings(
         process_environment=environment,

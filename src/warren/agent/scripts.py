@@ -76,6 +76,11 @@ class Folders:
         """The folder for programs that scripts install; first on every PATH."""
         return self.base / "bin"
 
+    @property
+    def private(self) -> Path:
+        """The folder for what nobody else may read."""
+        return self.base / "private"
+
 
 def log_file(script: Script, folders: Folders, home: str, variables: dict[str, str]) -> Path:
     """Say where a script's output is written beside being sent."""

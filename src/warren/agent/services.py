@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -33,10 +34,12 @@ RSA_KEY_DELAY_SECONDS = 3.0
 class Services:
     """The services by their ports; SSH is loaded beside the first connections."""
 
-    def __init__(self, state: AgentState, config: AgentConfig, facts: Facts, tasks: TaskGroup) -> None:
+    def __init__(
+        self, state: AgentState, config: AgentConfig, facts: Facts, *, private_folder: Path, tasks: TaskGroup
+    ) -> None:
         from warren.agent.terminals import Terminals
 
-        self._state, self._config, self._tasks = state, config, tasks
+        self._state, self._config, self._private, self._tasks = state, config, private_folder, tasks
         self._router = tunnel_router(facts)
         self._terminals = Terminals(state.commands, state.children, state.connections, tasks)
         self._ssh: SSHServer | None = None
@@ -74,6 +77,7 @@ class Services:
             connections=state.connections,
             greeting=state.greeting,
             ide_ports=IDEPorts(state.system.listening_command_line),
+            xauthority=self._private / "Xauthority",
             block_file_transfer=config.block_file_transfer,
             block_local_forwarding=config.block_local_forwarding,
             block_reverse_forwarding=config.block_reverse_forwarding,

@@ -160,6 +160,7 @@ async def ssh_server(workspace: Workspace, **changes: object) -> AsyncGenerator[
         connections=workspace.connections,
         greeting=lambda: b"welcome\r\n",
         ide_ports=IDEPorts(LinuxSystem({}).listening_command_line),
+        xauthority=workspace.home.parent / "Xauthority",
         block_file_transfer=False,
         block_local_forwarding=False,
         block_reverse_forwarding=False,

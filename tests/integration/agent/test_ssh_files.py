@@ -247,6 +247,22 @@ async def test_a_refused_destination_closes_that_channel_only(ssh: SSH) -> None:
         assert client.poll() is None
 
 
+async def test_x11_forwarding(ssh: SSH, tmp_path: Path) -> None:
+    """The client's display is a socket of this test; the connection gets as far as there."""
+    # OpenSSH takes a display that is a path as the socket itself.
+    display = tmp_path / "display"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(display))
+        server.listen()
+        connect = "exec 3<>/dev/tcp/localhost/$((6000 + ${d%.*}))"
+        command = f"d=${{DISPLAY#*:}}; echo $DISPLAY; test -s $XAUTHORITY && {connect} && echo ok"
+        environment = {"PATH": os.environ["PATH"], "DISPLAY": str(display), "HOME": str(tmp_path)}
+        result = await anyio.run_process(ssh.command("-Y", "u@127.0.0.1", command), env=environment, check=False)
+    first, *rest = result.stdout.decode().splitlines()
+    assert first.startswith("localhost:")
+    assert rest == ["ok"], result
+
+
 _IDE = (
     "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
     "c, _ = s.accept(); c.sendall(b'hello'); c.recv(1)"

@@ -85,6 +85,7 @@ class SSHServer:
             "line_editor": False,
             "agent_forwarding": True,
             "x11_forwarding": True,
+            "x11_auth_path": str(self._host.xauthority),
             "keepalive_interval": keepalive if keepalive >= 1 else 0,
             "keepalive_count_max": MISSED_KEEPALIVES,
             "tcp_keepalive": False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import asyncssh
@@ -48,6 +49,8 @@ class Host:
     connections: Connections
     greeting: Callable[[], bytes]
     ide_ports: IDEPorts
+    xauthority: Path
+    """The file with the cookies of forwarded X11 displays; its folder must be private, since asyncssh rewrites it."""
     block_file_transfer: bool
     block_local_forwarding: bool
     block_reverse_forwarding: bool
@@ -235,7 +238,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if agent_path := self._channel.get_agent_path():
             extra["SSH_AUTH_SOCK"] = agent_path
         if display := self._channel.get_x11_display():
-            extra["DISPLAY"] = display
+            extra["DISPLAY"], extra["XAUTHORITY"] = display, str(self._host.xauthority)
         return extra
 
 
