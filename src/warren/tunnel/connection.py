@@ -141,8 +141,11 @@ async def dial_agent(
         control = _Control(server, agent_id, coordination)
         async with anyio.create_task_group() as tasks:
             await tasks.start(control.keep)
-            yield AgentConnection(node, coordination, agent_id)
-            tasks.cancel_scope.cancel()
+            try:
+                yield AgentConnection(node, coordination, agent_id)
+            finally:
+                await coordination.leave()
+                tasks.cancel_scope.cancel()
 
 
 class _Control:

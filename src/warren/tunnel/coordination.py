@@ -17,7 +17,6 @@ import structlog
 
 from warren import _engine
 from warren.clock import Clock
-from warren.errors import RemoteError
 from warren.net.derp_map import DERPMap
 from warren.net.keys import node_id
 from warren.net.node import NodeInfo, PeerUpdateKind
@@ -50,6 +49,8 @@ class Coordination:
         self._destinations: list[UUID] = []
         self._changed = anyio.Event()
         self._rearmed = anyio.Event()
+        self._call: CoordinateCall | None = None
+        self._ended = anyio.Event()
         self._programmed: dict[UUID, anyio.Event] = {}
 
     @classmethod
@@ -90,6 +91,21 @@ class Coordination:
                 return node
             self._programmed[peer_id] = anyio.Event()
 
+    async def leave(self) -> None:
+        """Say goodbye to the coordinator, so that peers forget us at once instead of believing us lost.
+
+        Call it while the connection is still served: what is cancelled cannot speak.
+        """
+        call, ended = self._call, self._ended
+        if call is None:
+            return
+        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
+            try:
+                await call.send(pb.CoordinateRequest(disconnect=pb.CoordinateRequest.Disconnect()))
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+            await ended.wait()
+
     async def serve(self, client: Client, *, acknowledge: bool) -> None:
         """Serve one connection to the control plane until it ends, which raises or returns.
 
@@ -115,14 +131,15 @@ class Coordination:
             for peer_id in self._destinations:
                 self.book.expect(peer_id)
                 await call.send(pb.CoordinateRequest(add_tunnel=pb.CoordinateRequest.Tunnel(id=peer_id.bytes)))
+            self._call, self._ended = call, anyio.Event()
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._publish, call)
                     await self._receive_updates(call, acknowledge=acknowledge)
                     tasks.cancel_scope.cancel()
-            except anyio.get_cancelled_exc_class():
-                await _say_goodbye(call)
-                raise
+            finally:
+                self._call = None
+                self._ended.set()
 
     async def _receive_updates(self, call: CoordinateCall, *, acknowledge: bool) -> None:
         while True:
@@ -233,14 +250,3 @@ class Coordination:
 def _ready_for_handshake(peer_ids: Iterable[UUID]) -> pb.CoordinateRequest:
     ready = [pb.CoordinateRequest.ReadyForHandshake(id=peer_id.bytes) for peer_id in peer_ids]
     return pb.CoordinateRequest(ready_for_handshake=ready)
-
-
-async def _say_goodbye(call: CoordinateCall) -> None:
-    """Disconnect so that peers forget us at once instead of believing us lost."""
-    with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
-        try:
-            await call.send(pb.CoordinateRequest(disconnect=pb.CoordinateRequest.Disconnect()))
-            while True:
-                await call.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, RemoteError):
-            return
