@@ -1,4 +1,4 @@
-"""Write the reference of the command line from the commands themselves: `python -m warren.cli.docs > cli.md`.
+"""Write the reference of the command line from the commands themselves: `python -m warren.cli.docs [FILE]`.
 
 Commands that cannot be imported, because this build lacks them, are left out.
 """
@@ -6,7 +6,8 @@ Commands that cannot be imported, because this build lacks them, are left out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
@@ -16,7 +17,7 @@ from warren.cli.main import root_command
 TITLE = """\
 # Command line
 
-Made from the commands by `python -m warren.cli.docs`; do not edit.
+Made from the commands by `make gen`; do not edit.
 
 Every command has `--help`. Options may stand anywhere before the arguments of a remote command. A setting is taken
 from the flag, then the variable, then the stored configuration. Data goes to stdout and everything else to stderr; the
@@ -79,5 +80,13 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Write to the named file, or to stdout."""
+    if arguments:
+        Path(arguments[0]).write_text(reference())
+    else:
+        sys.stdout.write(reference())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    main(sys.argv[1:])

@@ -107,7 +107,7 @@ class WorkspaceAgent(Sparse, frozen=True):
     name: str
     resource_id: UUID
     architecture: str
-    environment_variables: dict[str, str]
+    environment_variables: dict[str, str] | None
     operating_system: str
     logs_length: int
     logs_overflowed: bool
