@@ -39,6 +39,7 @@ from warren.services.job_payload import PayloadSettings
 from warren.services.jobs import Jobs
 from warren.services.lookups import Lookups
 from warren.services.metadata_writer import MetadataWriter
+from warren.services.provisioner_keys import ProvisionerKeys
 from warren.services.provisionerd import ProvisionerDaemons, ProvisionerdSettings
 from warren.services.reaper import Reaper
 from warren.services.resume_tokens import ResumeTokens
@@ -70,6 +71,7 @@ class ControlPlaneConfig:
     hostname_suffix: str = ""
     stats_interval: timedelta = timedelta(minutes=5)
     token_lifetime: timedelta = timedelta(hours=876600)
+    provisioner_daemon_psk: str = ""
     terraform_path: Path | None = None
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     replica_id: UUID = field(default_factory=uuid4)
@@ -93,6 +95,8 @@ class ControlPlane:
     agent_rpc: AgentRPC
     coordination: Coordination
     resume_tokens: ResumeTokens
+    provisioner_keys: ProvisionerKeys
+    provisionerd: ProvisionerDaemons
 
 
 @asynccontextmanager
@@ -135,6 +139,8 @@ async def open_control_plane(
         agent_rpc=AgentRPC(database, clock, coordination, metadata, agent_settings),
         coordination=coordination,
         resume_tokens=resume_tokens,
+        provisioner_keys=ProvisionerKeys(database, clock, config.provisioner_daemon_psk),
+        provisionerd=provisionerd,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(metadata.run)
