@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
+import anyio
 import click
 
 from warren.cli import config, params, ui
-from warren.errors import Invalid, NotFound, Unauthenticated
+from warren.errors import Invalid, NotFound, Unauthenticated, WarrenError
 
 if TYPE_CHECKING:
     from warren.sdk.client import Client
     from warren.sdk.types.organizations import Organization
     from warren.sdk.types.workspaces import Workspace
+
+VERSION_SECONDS = 2.0  # a warning must not keep anybody waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,9 @@ class Context:
         return client
 
     async def aclose(self) -> None:
-        """Close what the context opened."""
+        """Close what the context opened; say once when the server is of another version."""
+        for client in self._clients[-1:]:
+            await self._warn_of_version(client)
         while self._clients:
             await self._clients.pop().aclose()
 
@@ -161,6 +167,16 @@ class Context:
                 return organization
         return await self.client.organizations.get(wanted)
 
+    async def _warn_of_version(self, client: Client) -> None:
+        from warren import __version__
+
+        if self.options.no_version_warning or same_version(__version__, client.server_version):
+            return
+        with anyio.move_on_after(VERSION_SECONDS, shield=True), suppress(WarrenError):
+            info = await client.build_info()
+            what = f"version mismatch: client v{__version__}, server {info.version}"
+            self.terminal.warn(f"{what}; {info.upgrade_message}" if info.upgrade_message else what)
+
     def _headers(self, url: str) -> dict[str, str]:
         headers = params.key_values(self.options.header, "--header")
         if self.options.header_command:
@@ -178,6 +194,11 @@ class Context:
                 raise Invalid(f"the header command failed with status {ran.returncode}")
             headers |= params.key_values([line for line in ran.stdout.splitlines() if line], "--header")
         return headers
+
+
+def same_version(ours: str, theirs: str) -> bool:
+    """Say whether two versions agree in their first two numbers; an unknown one is no reason to warn."""
+    return not theirs or ours.lstrip("v").split(".")[:2] == theirs.lstrip("v").split(".")[:2]
 
 
 org_option = params.option("--org", "-O", "org", env="ORGANIZATION", default="", help="Organization, by name or id.")

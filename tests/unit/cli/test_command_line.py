@@ -8,6 +8,7 @@ from warren.cli.command import GLOBALS
 from warren.cli.commands.completion import END, START, with_section
 from warren.cli.commands.ssh import split_options
 from warren.cli.completion_scripts import SCRIPTS, script
+from warren.cli.context import same_version
 from warren.cli.main import TABLE, program_name, root_command, run
 
 
@@ -187,3 +188,11 @@ def test_completion_section_is_replaced() -> None:
     once = with_section("alias a=b", "one")
     assert once == f"alias a=b\n{START}\none\n{END}\n"
     assert with_section(once + "tail\n", "two") == f"alias a=b\n{START}\ntwo\n{END}\ntail\n"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same"),
+    [("v1.2.9", True), ("v1.3.0", False), ("", True), ("v1.2.0-devel+abc", True), ("v2.2.0", False)],
+)
+def test_versions_agree_in_two_numbers(theirs: str, *, same: bool) -> None:
+    assert same_version("1.2.3", theirs) == same
