@@ -51,12 +51,20 @@ class AgentProcess:
 
 @asynccontextmanager
 async def agent(plane: ControlPlane, folder: Path, **changes: str) -> AsyncGenerator[AgentProcess]:
+    """Run an agent for a scripted control plane."""
+    async with agent_process(f"http://127.0.0.1:{plane.port}", folder, **changes) as running:
+        yield running
+
+
+@asynccontextmanager
+async def agent_process(url: str, folder: Path, **changes: str) -> AsyncGenerator[AgentProcess]:
+    """Run `warren agent` in a home folder of its own."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
-        "CODER_AGENT_URL": f"http://127.0.0.1:{plane.port}",
+        "CODER_AGENT_URL": url,
         "CODER_AGENT_TOKEN": TOKEN,
         "CODER_AGENT_LOG_DIR": str(folder),
         "CODER_AGENT_SCRIPT_DATA_DIR": str(folder),
