@@ -21,13 +21,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 pub struct Best {
     pub measured: Measured,
     trusted_until: Instant,
-    silence: Option<Silence>,
-}
-
-/// We sent and have heard nothing since.
-#[derive(Debug)]
-struct Silence {
-    since: Instant,
+    /// Since when we send there and hear nothing.
+    silent_since: Option<Instant>,
+    /// When it was pinged without an answer so far.
     asked_at: Option<Instant>,
 }
 
@@ -43,22 +39,28 @@ pub enum Remedy {
 impl Best {
     /// Make it of an endpoint that just answered.
     pub fn proven(now: Instant, measured: Measured) -> Self {
-        Self { measured, trusted_until: now + TRUST, silence: None }
+        Self { measured, trusted_until: now + TRUST, silent_since: None, asked_at: None }
     }
 
     /// Something is sent there.
     pub fn note_sent(&mut self, now: Instant) {
-        self.silence.get_or_insert(Silence { since: now, asked_at: None });
+        self.silent_since.get_or_insert(now);
     }
 
     /// Something of the peer came from there.
     pub fn note_heard(&mut self) {
-        self.silence = None;
+        self.silent_since = None;
+    }
+
+    /// It was pinged. Pings get lost: while it is trusted it is asked again soon, not at the next heartbeat.
+    pub fn note_asked(&mut self, now: Instant) {
+        self.asked_at = Some(now);
     }
 
     /// Take back the trust, until the next pong.
     pub fn distrust(&mut self, now: Instant) {
-        self.trusted_until = now.checked_sub(Duration::from_nanos(1)).unwrap_or(now);
+        let just_now = now.checked_sub(Duration::from_nanos(1)).unwrap_or(now);
+        self.trusted_until = self.trusted_until.min(just_now);
     }
 
     /// Say whether a pong proved it lately.
@@ -82,38 +84,39 @@ impl Best {
         self.doubt_at().map_or(trust_ends, |doubt| doubt.min(trust_ends))
     }
 
-    /// Look at how long it has been silent; whoever is told to ask is told so once for each interval.
-    pub fn check_silence(&mut self, now: Instant) -> Remedy {
-        let (ask_after, give_up_after) = (self.ask_after(), self.give_up_after());
-        let Some(silence) = &mut self.silence else { return Remedy::Wait };
-        if now >= silence.since + give_up_after {
-            return Remedy::GiveUp;
+    /// Look at how long it has been silent, or a ping unanswered.
+    pub fn check_silence(&self, now: Instant) -> Remedy {
+        if self.give_up_at().is_some_and(|at| now >= at) {
+            Remedy::GiveUp
+        } else if self.ask_at().is_some_and(|at| now >= at) {
+            Remedy::Ask
+        } else {
+            Remedy::Wait
         }
-        if now < silence.asked_at.unwrap_or(silence.since) + ask_after {
-            return Remedy::Wait;
-        }
-        silence.asked_at = Some(now);
-        Remedy::Ask
     }
 
     /// Say when `check_silence` is due.
     pub fn silence_deadline(&self) -> Option<Instant> {
-        let silence = self.silence.as_ref()?;
-        let ask = silence.asked_at.unwrap_or(silence.since) + self.ask_after();
-        Some(ask.min(silence.since + self.give_up_after()))
+        [self.ask_at(), self.give_up_at()].into_iter().flatten().min()
+    }
+
+    /// Once it is not trusted, heartbeats are enough.
+    fn ask_at(&self) -> Option<Instant> {
+        let at = self.asked_at.or(self.silent_since)? + self.ask_after();
+        (at <= self.trusted_until).then_some(at)
+    }
+
+    fn give_up_at(&self) -> Option<Instant> {
+        Some(self.silent_since? + GIVE_UP_AFTER.max(self.ask_after() * 4))
     }
 
     fn doubt_at(&self) -> Option<Instant> {
         let doubt_after = DOUBT_AFTER.max(self.ask_after() * 2);
-        self.silence.as_ref().map(|silence| silence.since + doubt_after)
+        self.silent_since.map(|since| since + doubt_after)
     }
 
     /// A slow path gets time to answer.
     fn ask_after(&self) -> Duration {
         ASK_AFTER.max(self.measured.latency * 2)
-    }
-
-    fn give_up_after(&self) -> Duration {
-        GIVE_UP_AFTER.max(self.ask_after() * 4)
     }
 }

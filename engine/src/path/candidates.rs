@@ -83,7 +83,7 @@ impl Candidate {
 /// What a ping that arrived tells of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// The peer was not known to be there.
+    /// The peer was not heard from there, or not lately.
     New,
     Known,
     /// The same ping came twice.
@@ -118,8 +118,9 @@ impl Candidates {
 
     /// Note that the peer pinged us from `endpoint`.
     pub fn heard(&mut self, now: Instant, endpoint: SocketAddr, txid: TxId) -> Heard {
-        let known = self.by_endpoint.contains_key(&endpoint);
         let candidate = self.by_endpoint.entry(endpoint).or_default();
+        let heard_lately = |(at, _): (Instant, TxId)| now.saturating_duration_since(at) < PING_INTERVAL;
+        let known = candidate.heard.is_some_and(heard_lately);
         if candidate.heard.is_some_and(|(_, last)| last == txid) {
             return Heard::Duplicate;
         }

@@ -9,6 +9,8 @@ pub mod compare;
 pub mod peer;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;

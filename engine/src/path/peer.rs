@@ -401,6 +401,9 @@ impl PeerPath {
         let txid = self.next_txid();
         if let Source::Udp(endpoint) = to {
             self.candidates.pinged(now, endpoint);
+            if let Some(best) = self.best.as_mut().filter(|best| best.measured.endpoint == endpoint) {
+                best.note_asked(now);
+            }
         }
         self.pings.insert(txid, SentPing { to, at: now, tokens });
         let message = Message::Ping { txid, node_key: Some(self.own_node_key) };
@@ -418,7 +421,7 @@ impl PeerPath {
     }
 
     fn watch_silence(&mut self, now: Instant) {
-        let Some(best) = &mut self.best else { return };
+        let Some(best) = &self.best else { return };
         let endpoint = best.measured.endpoint;
         match best.check_silence(now) {
             Remedy::Wait => {}

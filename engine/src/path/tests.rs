@@ -96,9 +96,9 @@ impl Scene {
             self.now = next;
             self.wakeups += 1;
             assert!(self.wakeups < 100_000, "busy loop");
-            let (due, later) = self.answers.iter().partition(|(at, _)| *at <= next);
+            let (due, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(at, _)| *at <= next);
             self.answers = later;
-            for (_, txid) in Vec::<(Instant, TxId)>::from(due) {
+            for (_, txid) in due {
                 let pong = Message::Pong { txid, observed: endpoint("192.0.2.9:4000") };
                 // A pong proves the endpoint that was pinged, whatever its source.
                 self.path.handle_disco(self.now, Source::Udp(endpoint("203.0.113.250:1")), &pong);
