@@ -54,10 +54,11 @@ class Multiplexer:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         self.close()
         try:
-            return await self._tasks.__aexit__(kind, error, trace)
+            # Our tasks never raise, so what the holder raised goes on as it is, and not in a group.
+            await self._tasks.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._flush_quietly()

@@ -192,10 +192,14 @@ class _Control:
         ):
             connected()
             client = Client(mux)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._refresh_resume_token, client)
-                await self._coordination.serve(client, acknowledge=False)
-                tasks.cancel_scope.cancel()
+            lost: BaseException | None = None
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._refresh_resume_token, client)
+                    await self._coordination.serve(client, acknowledge=False)
+            except* Unavailable as group:
+                lost = group
+        raise Unavailable("the connection to the control plane ended") from lost
 
     def _url(self) -> str:
         base = self._server.url.rstrip("/").replace("http", "ws", 1)

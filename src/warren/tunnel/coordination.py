@@ -17,12 +17,13 @@ import structlog
 
 from warren import _engine
 from warren.clock import Clock
+from warren.errors import Unavailable, WarrenError
 from warren.net.derp_map import DERPMap
 from warren.net.keys import node_id
 from warren.net.node import NodeInfo, PeerUpdateKind
 from warren.rpc import convert_tailnet as convert
 from warren.rpc._pb import tailnet_pb2 as pb
-from warren.rpc.drpc import Call, Client
+from warren.rpc.drpc import GONE, Call, Client
 from warren.rpc.methods import TailnetAPI
 from warren.tunnel.node import Node
 from warren.tunnel.peers import Command, PeerBook, RemovePeer, SetPeer
@@ -110,14 +111,21 @@ class Coordination:
         """Serve one connection to the control plane until it ends, which raises or returns.
 
         `acknowledge`: tell each new peer that we are ready for its handshake, as agents do.
+
+        Raises:
+            Unavailable: the connection ended, or the other side broke the protocol.
         """
+        problem: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._receive_derp_maps, client)
                 await self._coordinate(client, acknowledge=acknowledge)
                 tasks.cancel_scope.cancel()
+        except* (WarrenError, *GONE) as group:
+            problem = group
         finally:
             self._act(self.book.lose_all(anyio.current_time()))
+        raise Unavailable("the connection to the coordinator ended") from problem
 
     async def _receive_derp_maps(self, client: Client) -> None:
         async with client.stream(TailnetAPI.StreamDERPMaps) as call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from tests.integration.engine.harness import REGION, RelayServer
 from warren.clock import SystemClock
+from warren.errors import Unavailable
 from warren.net.coordinator import AgentAuth, ClientAuth
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.keys import tailnet_address
@@ -149,7 +151,8 @@ async def test_a_tunnel_outlives_the_control_plane(relay: RelayServer) -> None:
             ):
 
                 async def serve(side: Coordination, rpc: drpc.Client, acknowledge: bool) -> None:
-                    await side.serve(rpc, acknowledge=acknowledge)
+                    with pytest.raises(Unavailable, match="coordinator ended"):
+                        await side.serve(rpc, acknowledge=acknowledge)
 
                 tasks.start_soon(serve, agent_side, agent_control, True)
                 tasks.start_soon(serve, client_side, client_control, False)
