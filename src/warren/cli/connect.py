@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import sys
+import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, TextIO
 from uuid import UUID
+
+from warren.clock import SystemClock
 
 if TYPE_CHECKING:
     from warren.cli.context import Context
@@ -22,12 +28,11 @@ SPEEDTEST_PORT = 3
 
 @asynccontextmanager
 async def open_agent(
-    context: Context, agent_id: UUID, *, info: AgentConnectionInfo | None = None
+    context: Context, agent_id: UUID, *, info: AgentConnectionInfo | None = None, log: TextIO | None = None
 ) -> AsyncGenerator[AgentConnection]:
-    """Open a tunnel to an agent; it is closed when the context ends."""
+    """Open a tunnel to an agent; it is closed when the context ends. All that happens is written to `log`."""
     quiet_imports()
-    quiet_logs(verbose=context.options.verbose)
-    from warren.clock import SystemClock
+    quiet_logs(verbose=context.options.verbose, log=log)
     from warren.net import derp_map
     from warren.tunnel.connection import dial_agent
 
@@ -76,10 +81,17 @@ def quiet_imports() -> None:
         del sys.modules["rich"]
 
 
-def preload() -> None:
-    """Import what a session needs; to be called in a thread while the server answers."""
+def preload_in_background(*, ssh: bool) -> None:
+    """Import what a session needs in a thread, while we wait for the server; whoever imports it then waits for that."""
+    import_module("warren.sdk.types.workspaces")  # ours first: two threads must not import the same at the same time
+    threading.Thread(target=_preload, kwargs={"ssh": ssh}, name="preload", daemon=True).start()
+
+
+def _preload(*, ssh: bool) -> None:
     quiet_imports()
     import_module("warren.tunnel.connection")
+    if not ssh:
+        return
     with _no_library_search():
         import_module("asyncssh")
 
@@ -105,11 +117,27 @@ def _found_nothing(name: str) -> str | None:
     return None
 
 
-def quiet_logs(*, verbose: bool) -> None:
-    """Log to stderr, and only what a user must know unless they want all: stdout belongs to the data."""
+def quiet_logs(*, verbose: bool, log: TextIO | None = None) -> None:
+    """Log all to a file if there is one, else to stderr what a user must know: stdout belongs to the data."""
     import structlog
 
+    everything = verbose or log is not None
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if everything else logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(log or sys.stderr),
     )
+
+
+@contextmanager
+def log_file(folder: str, *, stdio: bool) -> Generator[TextIO | None]:
+    """Open a log file of our own in a folder; none when no folder was named."""
+    if not folder:
+        yield None
+        return
+    stamp = SystemClock().now().strftime("%Y%m%d-%H%M%S")
+    letters = "".join(secrets.choice(ascii_lowercase) for _ in range(5))
+    parent = f"-{os.getppid()}" if stdio else ""
+    path = Path(folder).expanduser() / f"coder-ssh-{stamp}-{letters}{parent}.log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", buffering=1) as file:
+        yield file

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import click
@@ -19,10 +19,14 @@ from warren.errors import Invalid
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from warren.cli.ssh_session import RemoteForward
     from warren.sdk.types.agents import WorkspaceAgent
     from warren.sdk.types.workspaces import Workspace
     from warren.tunnel.connection import AgentConnection
+
+LOST = 255  # the exit status of a session that ended without one
+
+Forward: TypeAlias = tuple[int | str, str, int | str]
+"""A port or socket of the workspace, the local host, and the port or socket there."""
 
 USAGE_APPS = {"vscode": "vscode", "jetbrains": "jetbrains", "disable": ""}
 
@@ -134,36 +138,60 @@ async def ssh(
     if stdio and remote_forward:
         raise Invalid("--remote-forward does not go with --stdio", hint="use the -R of the SSH client")
     wanted = target.parse(workspace, prefix=ssh_host_prefix, suffix=hostname_suffix)
-    found, agent = await agent_wait.started_workspace(
-        context, wanted, autostart=not disable_autostart, reason="ssh_connection"
-    )
-    agent = await agent_wait.ready_agent(context, agent, wait="no" if no_wait else wait)
     watching = Watching(network_info_dir, network_info_interval.total_seconds(), USAGE_APPS.get(usage_app, "ssh"))
     environment = params.key_values(env, "--env")
     if container:
         environment |= {"CODER_CONTAINER": container, "CODER_CONTAINER_USER": container_user}
-    async with connect.open_agent(context, agent.id) as connection, anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch, context, found, agent, connection, watching)
-        if stdio:
-            await _pump(connection)
-        else:
-            from warren.cli import ssh_session
-
-            status = await ssh_session.run(
-                await connection.dial(connect.SSH_PORT),
-                ssh_session.SessionOptions(
+    forwards = [_remote_forward(spec) for spec in remote_forward]
+    agent_socket = _agent_socket(identity_agent, wanted=forward_agent)
+    connect.preload_in_background(ssh=not stdio)
+    found, agent = await agent_wait.started_workspace(
+        context, wanted, autostart=not disable_autostart, reason="ssh_connection"
+    )
+    agent = await agent_wait.ready_agent(context, agent, wait="no" if no_wait else wait)
+    info = await context.client.agents.connection(agent.id)
+    status = 0
+    with connect.log_file(log_dir, stdio=stdio) as log:
+        async with (
+            connect.open_agent(context, agent.id, info=info, log=log) as connection,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(_watch, context, found, agent, connection, watching)
+            if stdio:
+                await _pump(connection)
+            else:
+                status = await _session(
+                    connection,
                     command=" ".join(remote),
                     terminal=tty or (not remote and context.terminal.input_tty),
-                    agent_socket=_agent_socket(identity_agent, wanted=forward_agent),
+                    agent_socket=agent_socket,
                     environment=environment,
-                    forwards=[_remote_forward(spec) for spec in remote_forward],
-                ),
-            )
-            if status:
-                lost = "SSH connection ended unexpectedly" if status == ssh_session.LOST else ""
-                tasks.cancel_scope.cancel()
-                raise ExitStatus(status, lost)
-        tasks.cancel_scope.cancel()
+                    forwards=forwards,
+                )
+            tasks.cancel_scope.cancel()
+    if status:
+        raise ExitStatus(status, "SSH connection ended unexpectedly" if status == LOST else "")
+
+
+async def _session(
+    connection: AgentConnection,
+    *,
+    command: str,
+    terminal: bool,
+    agent_socket: str,
+    environment: Mapping[str, str],
+    forwards: Sequence[Forward],
+) -> int:
+    from warren.cli.ssh_session import RemoteForward, SessionOptions, run
+
+    options = SessionOptions(
+        command=command,
+        terminal=terminal,
+        agent_socket=agent_socket,
+        environment=environment,
+        forwards=[RemoteForward(*forward) for forward in forwards],
+    )
+    return await run(await connection.dial(connect.SSH_PORT), options)
 
 
 async def _pump(connection: AgentConnection) -> None:
@@ -200,20 +228,17 @@ def _agent_socket(identity_agent: str, *, wanted: bool) -> str:
     return path
 
 
-def _remote_forward(spec: str) -> RemoteForward:
+def _remote_forward(spec: str) -> Forward:
     """Read `port:host:port` or `socket:socket`.
 
     Raises:
         Invalid: it is neither.
     """
-    from warren.cli.ssh_session import RemoteForward
-
-    parts = spec.split(":")
-    match parts:
+    match spec.split(":"):
         case [remote, host, local] if remote.isdecimal() and local.isdecimal():
-            return RemoteForward(int(remote), host, int(local))
+            return int(remote), host, int(local)
         case [remote, local] if remote.startswith("/"):
-            return RemoteForward(remote, "", local)
+            return remote, "", local
         case _:
             raise Invalid(f"`{spec}` is not a remote forward", hint="write port:host:port or /socket:/socket")
 
