@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -121,14 +121,16 @@ class Children:
         process = self._processes.start(command, stdin=stdin, stdout=stdout, stderr=stderr)
         return self._adopt(process)
 
-    def start_on_terminal(self, command: Command, size: TerminalSize) -> tuple[Child, Terminal]:
+    def start_on_terminal(
+        self, command: Command, size: TerminalSize, modes: Mapping[int, int]
+    ) -> tuple[Child, Terminal]:
         """Start a program on a terminal of its own; a size with a zero is the classic 80 by 24.
 
         Raises:
             OSError: it cannot be started.
         """
         known = size if size.columns > 0 and size.rows > 0 else TerminalSize(80, 24)
-        process, master = self._processes.start_on_terminal(command, known)
+        process, master = self._processes.start_on_terminal(command, known, modes)
         return self._adopt(process), Terminal(master, self._processes)
 
     async def hang_up(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 
 from warren.agent.system import Command, ListeningPort, MemoryUsage, TerminalSize
+from warren.agent.terminal_modes import with_modes
 from warren.errors import NotFound
 
 _LISTEN = "0A"
@@ -97,11 +98,15 @@ class LinuxProcesses:
             start_new_session=True,
         )
 
-    def start_on_terminal(self, command: Command, size: TerminalSize) -> tuple[subprocess.Popen[bytes], int]:
+    def start_on_terminal(
+        self, command: Command, size: TerminalSize, modes: Mapping[int, int]
+    ) -> tuple[subprocess.Popen[bytes], int]:
         """Start a program on a new pseudo-terminal of that size."""
         master, slave = os.openpty()
         try:
             self.resize(master, size)
+            if modes:
+                termios.tcsetattr(slave, termios.TCSANOW, with_modes(termios.tcgetattr(slave), modes))
             os.set_blocking(master, False)
             arguments = ["/bin/sh", "-c", _BECOME_TERMINAL_LEADER, os.ttyname(slave), *command.arguments]
             environment = {**command.environment, "SSH_TTY": os.ttyname(slave)}

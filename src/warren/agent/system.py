@@ -81,8 +81,13 @@ class Processes(Protocol):
         """Start a program in a session of its own; the descriptors stay the caller's."""
         ...
 
-    def start_on_terminal(self, command: Command, size: TerminalSize) -> tuple[subprocess.Popen[bytes], int]:
-        """Start a program on a new terminal that controls it; return it with the terminal's non-blocking master end."""
+    def start_on_terminal(
+        self, command: Command, size: TerminalSize, modes: Mapping[int, int]
+    ) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a program on a new terminal that controls it; return it with the terminal's non-blocking master end.
+
+        `modes` are numbered as in RFC 4254; those that the system lacks are ignored.
+        """
         ...
 
     def resize(self, master: int, size: TerminalSize) -> None:

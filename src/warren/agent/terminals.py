@@ -179,7 +179,7 @@ class Terminals:
             raise Unavailable("dev containers are not supported by this agent")
         command = self._commands.make(init.command)
         command = self._commands.make(init.command, extra=terminal_variables(command.environment))
-        child, terminal = self._children.start_on_terminal(command, TerminalSize(init.width, init.height))
+        child, terminal = self._children.start_on_terminal(command, TerminalSize(init.width, init.height), {})
         created = ReconnectingTerminal(child, terminal)
         self._terminals[init.terminal_id] = created
         self._tasks.start_soon(self._keep, init.terminal_id, created)

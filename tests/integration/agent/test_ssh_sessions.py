@@ -89,7 +89,7 @@ async def test_nothing_is_lost_of_a_terminals_quick_output(ssh: SSH, run: int) -
 async def test_a_login_shell_is_greeted_and_resized(ssh: SSH) -> None:
     master, slave = os.openpty()
     os.set_blocking(master, False)
-    subprocess.run(["stty", "rows", "30", "cols", "100"], stdin=slave, check=True)
+    subprocess.run(["stty", "rows", "30", "cols", "100", "erase", "^H", "-ixon"], stdin=slave, check=True)
     client = subprocess.Popen(ssh.command("-t", "user@127.0.0.1"), stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     try:
@@ -97,6 +97,10 @@ async def test_a_login_shell_is_greeted_and_resized(ssh: SSH) -> None:
             await _read_until(master, b"welcome")
             os.write(master, b"stty size; echo first-do''ne\n")
             assert b"30 100" in await _read_until(master, b"first-done")
+            os.write(master, b"stty -a; echo modes-do''ne\n")
+            modes = await _read_until(master, b"modes-done")
+            assert b"erase = ^H" in modes
+            assert b"-ixon" in modes
             subprocess.run(["stty", "rows", "41", "cols", "81"], stdin=master, check=True)
             client.send_signal(signal.SIGWINCH)
             os.write(master, b"while [ \"$(stty size)\" != '41 81' ]; do sleep 0.05; done; echo resi''zed\n")

@@ -21,6 +21,7 @@ from warren.agent.speedtest import Plan, read_request
 from warren.agent.ssh import policy
 from warren.agent.ssh.host_key import ed25519_pem, rsa_pem, seed_for
 from warren.agent.ssh.policy import SessionType
+from warren.agent.terminal_modes import Attributes, with_modes
 from warren.agent.terminals import terminal_variables
 from warren.errors import Invalid, NotFound
 
@@ -246,3 +247,17 @@ def test_where_the_control_plane_is(url: str, rpc: str) -> None:
 
 def test_a_token_is_not_shown() -> None:
     assert "hush" not in repr(AgentConfig("http://h", "hush", Path("/l"), Path("/d"), {"X": "hush"}))
+
+
+def test_terminal_modes() -> None:
+    import termios
+
+    unset: list[bytes | int] = [b"\0"] * 32
+    attributes: Attributes = [termios.ICRNL, termios.OPOST, 0, termios.ECHO | termios.ICANON, 0, 0, unset]
+    changed = with_modes(attributes, {3: 8, 1: 255, 53: 0, 36: 0, 38: 1, 200: 1, 128: 38400})
+    assert changed[0] == termios.IXON
+    assert changed[3] == termios.ICANON
+    characters = changed[6]
+    assert isinstance(characters, list)
+    assert (characters[termios.VERASE], characters[termios.VINTR]) == (b"\x08", b"\0")
+    assert attributes[6] == [b"\0"] * 32, "the given attributes stay as they are"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._host, self._tasks, self._ip = host, tasks, ip
         self._term: str | None = None
         self._size = TerminalSize(0, 0)
+        self._modes: Mapping[int, int] = {}
         self._command = ""
         self._subsystem = ""
         self._child: Child | None = None
@@ -85,10 +86,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Stop: nobody is there any more."""
         self._scope.cancel()
 
-    def pty_requested(self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object) -> bool:
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
         """Accept a terminal."""
         self._term = term_type
         self._size = TerminalSize(term_size[0], term_size[1])
+        self._modes = term_modes
         return True
 
     def shell_requested(self) -> bool:
@@ -200,7 +204,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _run_on_terminal(self, command: Command) -> int:
         if not self._command:
             await self._write(self._host.greeting(), None)
-        child, terminal = self._host.children.start_on_terminal(command, self._size)
+        child, terminal = self._host.children.start_on_terminal(command, self._size, self._modes)
         self._child, self._terminal = child, terminal
         status = 0
         try:
