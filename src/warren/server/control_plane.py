@@ -72,6 +72,7 @@ class ControlPlaneConfig:
     stats_interval: timedelta = timedelta(minutes=5)
     token_lifetime: timedelta = timedelta(hours=876600)
     provisioner_daemon_psk: str = ""
+    allow_workspace_renames: bool = False
     terraform_path: Path | None = None
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     replica_id: UUID = field(default_factory=uuid4)
@@ -118,7 +119,7 @@ async def open_control_plane(
     )
     agents = Agents(database, notifier, clock, coordination, agent_settings)
     jobs = Jobs(database, notifier, clock)
-    views = BuildViews(jobs, agents.agents_of_resources)
+    views = BuildViews(jobs, agents.agents_of_resources, allow_renames=config.allow_workspace_renames)
     builds = Builds(database, clock, jobs, views)
     workspaces = Workspaces(database, notifier, clock, builds, views)
     cache = Cache(config.cache_folder / "provisioner")

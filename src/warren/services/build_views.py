@@ -46,12 +46,14 @@ class WorkspaceDetail:
 
     view: WorkspaceView
     build: BuildDetail
+    allow_renames: bool
 
 
 class BuildViews:
     """Puts builds together; a fixed number of statements, however many builds."""
 
-    def __init__(self, job_service: Jobs, agents_of_resources: AgentsOfResources) -> None:
+    def __init__(self, job_service: Jobs, agents_of_resources: AgentsOfResources, *, allow_renames: bool) -> None:
+        self.allow_renames = allow_renames
         self._jobs = job_service
         self._agents_of_resources = agents_of_resources
 
@@ -76,4 +78,8 @@ class BuildViews:
     async def workspaces(self, db: AsyncConnection, views: Sequence[WorkspaceView]) -> Sequence[WorkspaceDetail]:
         """Complete workspaces with the details of their latest builds."""
         details = await self.builds(db, [view.build for view in views])
-        return [WorkspaceDetail(view, build) for view, build in zip(views, details, strict=True)]
+        return [self.workspace(view, build) for view, build in zip(views, details, strict=True)]
+
+    def workspace(self, view: WorkspaceView, build: BuildDetail) -> WorkspaceDetail:
+        """Put a workspace and its latest build together."""
+        return WorkspaceDetail(view, build, self.allow_renames)

@@ -84,7 +84,13 @@ def connector(service: ProvisionerDaemons, daemon: Daemon, tasks: TaskGroup) -> 
 
     async def connect() -> ByteStream:
         ours, theirs = await stream_pair()
-        tasks.start_soon(service.serve, theirs, daemon)
+        tasks.start_soon(serve, theirs)
         return ours
+
+    async def serve(stream: ByteStream) -> None:
+        try:
+            await service.serve(stream, daemon)
+        except Exception:  # one broken connection must not take the others with it; the daemon connects again
+            log.exception("provisioner_daemon.connection_failed", daemon=daemon.name)
 
     return connect

@@ -136,6 +136,8 @@ class Session:
                 await call.receive()
             except anyio.EndOfStream:
                 return  # it will not cancel; it still waits for the job
+            except drpc.GONE:
+                pass  # it waits for nothing any more
             scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -185,11 +187,14 @@ class Session:
         if job is None:
             return pbd.AcquiredJob()
         try:
-            async with self._pool.connection() as db:
-                return await job_payload.build(db, job, self._settings.payload, self._clock.now())
+            return await self._patiently(partial(self._read_payload, job))
         except WarrenError as error:
-            await self._fail(job, error.message)
+            await self._patiently(partial(self._fail, job, error.message))
             raise RemoteError(f"request job was invalidated: {error.message}") from error
+
+    async def _read_payload(self, job: Job) -> pbd.AcquiredJob:
+        async with self._pool.connection() as db:
+            return await job_payload.build(db, job, self._settings.payload, self._clock.now())
 
     async def _fail(self, job: Job, reason: str) -> None:
         async with self._pool.connection() as db:

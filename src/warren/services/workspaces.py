@@ -38,6 +38,10 @@ NIL = UUID(int=0)
 _TAKEN = "This value is already in use and should be unique."
 
 
+class Deleted(Gone):
+    """Something is to be changed that was deleted."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewWorkspace:
     """A workspace that somebody asks for."""
@@ -115,7 +119,7 @@ class Workspaces:
                 ),
             )
             view = (await workspaces.list_views(db, [workspace.id], caller_id=actor.user_id))[0]
-            return WorkspaceDetail(view, await self._builds.fresh(db, build.id))
+            return self._views.workspace(view, await self._builds.fresh(db, build.id))
 
     async def _usable_template(
         self, db: AsyncConnection, actor: Actor, owner_id: UUID, wanted: NewWorkspace
@@ -233,14 +237,27 @@ class Workspaces:
     # Changing ---------------------------------------------------------------------------------------------------------
 
     async def rename(self, actor: Actor, workspace_id: UUID, name: str) -> None:
-        """Give a workspace another name, where the deployment allows that."""
+        """Give a workspace another name, where the deployment allows that.
+
+        Raises:
+            Deleted: it is not there any more.
+        """
         async with self._pool.connection() as db:
             workspace = await self._changeable(db, actor, workspace_id)
             if not name or name == workspace.name:
                 return
             if problem := name_problem(name, tag="username"):
                 raise Invalid("Validation failed.", violations=[problem])
-            raise Invalid("Workspace renames are not allowed.")
+            if not self._views.allow_renames:
+                raise Invalid("Workspace renames are not allowed.")
+            if workspace.deleted:
+                raise Deleted(f'Workspace "{workspace.name}" is deleted and cannot be updated.')
+            try:
+                await workspaces.rename(db, workspace_id, name, self._clock.now())
+            except UniqueViolation as error:
+                taken = Violation("name", _TAKEN)
+                raise Conflict(f'The workspace "{name}" already exists.', violations=[taken]) from error
+            await publish(db, TOPIC, workspace_id)
 
     async def set_autostart(self, actor: Actor, workspace_id: UUID, schedule: str | None) -> None:
         """Set or clear the schedule by which a workspace starts."""

@@ -204,6 +204,10 @@ async def test_settings_of_a_workspace(site: Site) -> None:
         assert (answer.json().get("validations") or [{"detail": ""}])[0]["detail"] == detail
     answer = await site.admin.patch(path, json={"name": "-"})
     assert answer.status_code == 400
+    await workspace_of(site, template, name="taken")
+    assert (await site.admin.patch(path, json={"name": "Taken"})).status_code == 409
+    assert (await site.admin.patch(path, json={"name": "r2"})).status_code == 204
+    assert (await site.admin.get(path)).json()["name"] == "r2"
     assert (await site.admin.get(f"{path}/port-share")).json() == {"shares": []}
     assert (await site.admin.get(f"{path}/resolve-autostart")).json() == {"parameter_mismatch": False}
     dormant = await site.admin.put(f"{path}/dormant", json={"dormant": True})

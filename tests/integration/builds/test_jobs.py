@@ -13,6 +13,7 @@ from warren.errors import Conflict, Invalid, RemoteError
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 from warren.services.builds import NewBuild
+from warren.services.built_in_daemons import BuiltInSettings, claim
 from warren.services.reaper import TICK
 
 pytestmark = pytest.mark.anyio
@@ -369,3 +370,33 @@ async def test_jobs_are_handed_out_once(world: World) -> None:
         for index in range(3):
             tasks.start_soon(take, index)
     assert len(set(taken)) == 6
+
+
+# Names of the daemons inside of a server ------------------------------------------------------------------------------
+
+
+async def test_servers_on_one_machine_have_daemons_of_different_names(world: World, database_url: str) -> None:
+    settings = BuiltInSettings(2, "vm", "v1", world.organization_id)
+    async with claim(database_url, settings, world.provisionerd, world.reaper) as first:
+        async with claim(database_url, settings, world.provisionerd, world.reaper) as second:
+            assert [daemon.name for daemon in (*first, *second)] == ["vm-0", "vm-1", "vm-2", "vm-3"]
+        async with claim(database_url, settings, world.provisionerd, world.reaper) as again:
+            assert [daemon.id for daemon in again] == [daemon.id for daemon in second]
+
+
+async def test_a_server_that_comes_back_ends_what_it_left(world: World, database_url: str) -> None:
+    settings = BuiltInSettings(1, "vm", "v1", world.organization_id)
+    async with claim(database_url, settings, world.provisionerd, world.reaper):
+        daemon = await world.daemon("vm-0")
+        workspace = await world.running(daemon)
+        build = await world.build(workspace, "stop")
+        await daemon.acquire()
+        world.recovered[build.view.build.job_id] = b"left behind"
+    # Here the server was killed: its connections are gone, its job is not.
+    async with claim(database_url, settings, world.provisionerd, world.reaper):
+        assert await world.status(build) == "failed"
+        found = await world.builds.get(world.admin, build.view.build.id)
+        assert "the server that ran it was stopped" in found.view.job.job.error
+        assert await world.builds.state(world.admin, build.view.build.id) == b"left behind"
+        await world.build(workspace, "start")
+        assert (await daemon.build()).workspace_build.state == b"left behind"

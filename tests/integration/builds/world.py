@@ -65,7 +65,7 @@ class World:
     def __post_init__(self) -> None:
         """Construct the services."""
         self.jobs = Jobs(self.pool, self.notifier, self.clock)
-        views = BuildViews(self.jobs, self._agents)
+        views = BuildViews(self.jobs, self._agents, allow_renames=True)
         self.builds = Builds(self.pool, self.clock, self.jobs, views)
         self.workspaces = Workspaces(self.pool, self.notifier, self.clock, self.builds, views)
         self.templates = Templates(self.pool, self.clock)

@@ -49,7 +49,7 @@ def workspace(detail: WorkspaceDetail) -> wire.Workspace:
         dormant_at=found.dormant_at,
         health=wire.WorkspaceHealth(healthy=not failing, failing_agents=failing),
         automatic_updates=found.automatic_updates,
-        allow_renames=False,
+        allow_renames=detail.allow_renames,
         favorite=view.favorite,
         next_start_at=found.next_start_at,
         is_prebuild=False,

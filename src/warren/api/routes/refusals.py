@@ -14,8 +14,14 @@ from warren.domain.template import StillImporting
 from warren.errors import WarrenError
 from warren.services.builds import PreconditionFailed
 from warren.services.template_versions import TooEarly
+from warren.services.workspaces import Deleted
 
-STATUSES: Mapping[type[WarrenError], int] = {StillImporting: 406, PreconditionFailed: 412, TooEarly: 425}
+STATUSES: Mapping[type[WarrenError], int] = {
+    Deleted: 405,
+    StillImporting: 406,
+    PreconditionFailed: 412,
+    TooEarly: 425,
+}
 
 
 def _refused(error: WarrenError) -> errors.Refused:
