@@ -316,6 +316,32 @@ async def test_survives_the_end_of_the_http_server(relay: Relay) -> None:
         assert client.sync() == []
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_leaves_nothing_behind(relay: Relay, tmp_path: Path, tls: bool) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.create_default_context(cafile=certificate) if tls else None
+    options = {"ssl_certfile": certificate, "ssl_keyfile": key} if tls else {}
+
+    def visit(port: int, count: int) -> None:
+        for _ in range(count):
+            with upgrade(port, context=context) as client:
+                client.sync()
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with serve(relay, **options) as port:
+        await anyio.to_thread.run_sync(visit, port, 1)
+        with anyio.fail_after(10):
+            while relay.stats().connections:  # noqa: ASYNC110 (nothing tells when a socket is closed)
+                await anyio.sleep(0.01)
+            before = descriptors()
+            await anyio.to_thread.run_sync(visit, port, 30)
+            while relay.stats().connections or descriptors() > before:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+    assert relay.stats().accepts == 31
+
+
 async def test_pumps_under_tls(relay: Relay, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     context = ssl.create_default_context(cafile=certificate)
