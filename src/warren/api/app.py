@@ -31,7 +31,6 @@ def create_app(parts: Parts) -> Litestar:
     given["actor"] = Provide(auth.actor, sync_to_thread=False)
     given["session"] = Provide(auth.session, sync_to_thread=False)
     given["agent_token"] = Provide(auth.agent_token, sync_to_thread=False)
-    given.update(routes.dependencies())
     return Litestar(
         route_handlers=[handler for module in routes.ROUTES for handler in module.routes],
         dependencies=given,

@@ -264,13 +264,6 @@ class GitSSHKey(Wire, frozen=True):
     public_key: str
 
 
-class AllowListEntry(Wire, frozen=True):
-    """What a token may touch: a type and an id, or `*`."""
-
-    type: str
-    id: str
-
-
 class APIKey(Wire, frozen=True):
     """A session or token, without its secret."""
 
@@ -285,7 +278,7 @@ class APIKey(Wire, frozen=True):
     scopes: list[str]
     token_name: str
     lifetime_seconds: int
-    allow_list: list[AllowListEntry]
+    allow_list: list[str]
 
 
 class APIKeyWithOwner(Wire, frozen=True):
@@ -302,7 +295,7 @@ class APIKeyWithOwner(Wire, frozen=True):
     scopes: list[str]
     token_name: str
     lifetime_seconds: int
-    allow_list: list[AllowListEntry]
+    allow_list: list[str]
     username: str
 
 
@@ -313,7 +306,7 @@ class CreateToken(Sparse, frozen=True):
     scope: str = ""
     scopes: list[str] | None = None
     token_name: str = ""
-    allow_list: list[AllowListEntry] | None = None
+    allow_list: list[str] | None = None
 
 
 class CreatedKey(Wire, frozen=True):

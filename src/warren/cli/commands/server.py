@@ -1,0 +1,131 @@
+"""Run the control plane, and repair its database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from warren import settings as all_settings
+from warren.cli.command import Command, Group
+from warren.errors import Invalid
+
+if TYPE_CHECKING:
+    from warren.server.run import Started
+    from warren.settings import Loaded
+
+
+def _options() -> list[click.Parameter]:
+    """Make an option of each setting; values stay text, for the settings to read from wherever they come."""
+    made: list[click.Parameter] = [
+        click.Option(["--config", "-c"], metavar="FILE", help="YAML file with settings."),
+        click.Option(["--write-config"], is_flag=True, help="Print the settings in force as YAML, and exit."),
+    ]
+    for option in all_settings.options():
+        names = [f"--{option.flag}", *([f"-{option.short}"] if option.short else []), option.name]
+        truth = option.parse is all_settings.parse_bool
+        several = option.parse is all_settings.parse_list
+        made.append(
+            click.Option(
+                names,
+                is_flag=False,
+                flag_value="true" if truth else None,
+                multiple=several,
+                default=None,
+                metavar="" if truth else "TEXT",
+                hidden=option.hidden,
+                help=f"{option.help} [{option.variables[0]}]",
+            )
+        )
+    return made
+
+
+def _load(values: dict[str, Any]) -> Loaded:
+    """Read the settings: what click found, the environment, the file."""
+    path = values.pop("config") or os.environ.get("WARREN_CONFIG_PATH") or os.environ.get("CODER_CONFIG_PATH")
+    document: object = None
+    if path:
+        import yaml
+
+        try:
+            document = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise Invalid(f"cannot read the settings in {path}: {error}") from error
+    flags = {name: value for name, value in values.items() if value not in (None, ())}
+    return all_settings.load(flags, os.environ, document)
+
+
+# click calls it with one value for each option above; their types are click's.
+def _serve(**values: Any) -> None:
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is not None:
+        return
+    write = values.pop("write_config")
+    loaded = _load(values)
+    if write:
+        import yaml
+
+        click.echo(yaml.safe_dump(all_settings.to_yaml_tree(loaded), sort_keys=False), nl=False)
+        return
+    _run(loaded, _config_folder(ctx))
+
+
+def _config_folder(ctx: click.Context) -> Path:
+    chosen = (ctx.find_root().obj or {}).get("global_config")
+    return Path(str(chosen)).expanduser() if chosen else all_settings.config_folder(os.environ)
+
+
+def _run(loaded: Loaded, folder: Path) -> None:
+    import anyio
+    import uvloop
+
+    from warren import log
+    from warren.server.run import serve_until_signal
+
+    settings = loaded.settings
+    log.configure(log.LogSettings(settings.log_human, settings.log_json, settings.verbose, tuple(settings.log_filter)))
+    anyio.run(
+        serve_until_signal,
+        loaded,
+        folder,
+        _announce,
+        backend="asyncio",
+        backend_options={"loop_factory": uvloop.new_event_loop},
+    )
+
+
+def _announce(started: Started) -> None:
+    from warren.server.compose import VERSION
+
+    click.echo(f"Warren {VERSION} - Your self-hosted remote development platform.")
+    click.echo(f"Started HTTP listener at {started.url}")
+    click.echo(f"View the Web UI: {started.access_url}")
+
+
+server = Group(
+    name="server",
+    params=_options(),
+    callback=_serve,
+    invoke_without_command=True,
+    help="Run the server: the API, the relay, and builds.",
+)
+
+
+# click's types, as above
+def _builtin_url(**values: Any) -> None:
+    from warren.server.postgres import Postgres
+
+    url = Postgres(_config_folder(click.get_current_context()) / "postgres").url()
+    click.echo(url if values["raw_url"] else f'psql "{url}"')
+
+
+server.add_command(
+    Command(
+        name="postgres-builtin-url",
+        params=[click.Option(["--raw-url"], is_flag=True, help="Print the connection string alone.")],
+        callback=_builtin_url,
+        help="Print how to reach the built-in PostgreSQL of a running server.",
+    )
+)

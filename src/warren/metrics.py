@@ -1,0 +1,95 @@
+"""Metrics for Prometheus, under upstream's names where they mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+if TYPE_CHECKING:
+    from warren._engine import RelayStats
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LATENCIES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 30)
+_RELAY_GAUGES = ("clients", "connections")
+_RELAY_COUNTERS = (
+    "accepts",
+    "bytes_received",
+    "bytes_sent",
+    "packets_received",
+    "packets_sent",
+    "packets_dropped",
+    "got_ping",
+    "sent_pong",
+    "home_moves_in",
+    "home_moves_out",
+    "peer_gone_disconnected",
+    "peer_gone_not_here",
+    "unknown_frames",
+)
+
+
+class Metrics:
+    """Every metric of one server."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "coderd_api_requests_processed", "Finished requests.", ["code", "method", "path"], registry=self.registry
+        )
+        self._latencies = Histogram(
+            "coderd_api_request_latencies_seconds",
+            "How long requests took.",
+            ["method", "path"],
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        self._websockets = Histogram(
+            "coderd_api_websocket_durations_seconds",
+            "How long sockets were open.",
+            ["path"],
+            buckets=(0.001, 1, 60, 3600, 900 * 60, 24 * 3600),
+            registry=self.registry,
+        )
+        Gauge("coderd_build_info", "The release.", ["version"], registry=self.registry).labels(version).set(1)
+        self.users = Gauge("coderd_api_total_user_count", "Users by status.", ["status"], registry=self.registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request; `route` is the pattern, so that there are only so many."""
+        if method == "WS":
+            self._websockets.labels(route).observe(seconds)
+            return
+        self._requests.labels(str(status), method, route).inc()
+        self._latencies.labels(method, route).observe(seconds)
+
+    def watch_relay(self, stats: Callable[[], RelayStats]) -> None:
+        """Export what the relay counts."""
+        self.registry.register(_RelayCollector(stats))
+
+    def text(self) -> bytes:
+        """Write all metrics."""
+        return generate_latest(self.registry)
+
+
+class _RelayCollector:
+    """Asks the relay for its counters when Prometheus comes."""
+
+    def __init__(self, stats: Callable[[], RelayStats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the counters."""
+        found = self._stats()
+        for name in _RELAY_GAUGES:
+            yield GaugeMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=getattr(found, name))
+        for name in _RELAY_COUNTERS:
+            yield CounterMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=getattr(found, name))
+        dropped = CounterMetricFamily(
+            "coder_derp_server_packets_dropped_reason", "Dropped packets by reason.", labels=["reason"]
+        )
+        for reason, count in found.dropped_by_reason.items():
+            dropped.add_metric([reason], count)
+        yield dropped

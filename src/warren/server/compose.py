@@ -1,0 +1,213 @@
+"""Construct the parts of the API from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warren import __version__
+from warren.api.gate import GateSettings
+from warren.api.parts import Parts
+from warren.api.rate_limit import Limits
+from warren.authz.roles import RoleOptions
+from warren.clock import Clock
+from warren.errors import Invalid
+from warren.net import derp_map
+from warren.net.derp_map import EmbeddedRegion
+from warren.server.control_plane import ControlPlane, ControlPlaneConfig
+from warren.services.authcheck import Authcheck
+from warren.services.deployment import Deployment, DeploymentSettings
+from warren.services.organizations import Organizations
+from warren.services.passwords import Passwords
+from warren.services.sessions import Sessions, SessionSettings
+from warren.services.tokens import Tokens
+from warren.services.users import Users
+from warren.settings import Loaded, Settings, nest, options, shown
+from warren.storage.db import Database
+from warren.storage.notify import Notifier
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+VERSION = f"v2.36.0+warren-{__version__}"  # major.minor are upstream's: its clients compare them with their own
+
+
+def control_plane_config(
+    settings: Settings, access_url: str, environment: Mapping[str, str], *, stun_port: int
+) -> ControlPlaneConfig:
+    """Tell the services around workspaces what the operator wants."""
+    return ControlPlaneConfig(
+        access_url=access_url,
+        cache_folder=cache_folder(settings, environment),
+        derp_map=_derp_map(settings, access_url, stun_port),
+        daemons=settings.provisioner_daemons,
+        wildcard_app_host=settings.wildcard_access_url,
+        block_direct=settings.block_direct_connections,
+        force_websockets=settings.derp_force_websockets,
+        hostname_suffix=settings.workspace_hostname_suffix,
+        stats_interval=settings.agent_stats_refresh_interval,
+        provisioner_daemon_psk=settings.provisioner_daemon_psk,
+        allow_workspace_renames=settings.allow_workspace_renames,
+    )
+
+
+def compose(
+    loaded: Loaded,
+    access_url: str,
+    deployment_id: UUID,
+    plane: ControlPlane,
+    database: Database,
+    notifier: Notifier,
+    clock: Clock,
+) -> Parts:
+    """Construct what handlers are given; nothing of it runs by itself."""
+    settings = loaded.settings
+    passwords, roles = Passwords(), _role_options(settings)
+    session_settings = _session_settings(settings, roles)
+    users = Users(database, clock, passwords, roles, settings.ssh_keygen_algorithm)
+    return Parts(
+        database=database,
+        notifier=notifier,
+        clock=clock,
+        gate_settings=_gate_settings(settings, access_url),
+        deployment=Deployment(database, clock, deployment_id, _deployment_settings(loaded, access_url)),
+        sessions=Sessions(database, clock, passwords, session_settings),
+        users=users,
+        tokens=Tokens(database, clock, users, session_settings),
+        organizations=Organizations(database, clock, plane.lookups, users),
+        authcheck=Authcheck(database),
+        lookups=plane.lookups,
+        files=plane.files,
+        templates=plane.templates,
+        template_versions=plane.template_versions,
+        workspaces=plane.workspaces,
+        workspace_pages=plane.workspace_pages,
+        workspace_updates=plane.workspace_updates,
+        builds=plane.builds,
+        jobs=plane.jobs,
+        provisionerd=plane.provisionerd,
+        provisioner_keys=plane.provisioner_keys,
+        agents=plane.agents,
+        agent_rpc=plane.agent_rpc,
+        coordination=plane.coordination,
+        resume_tokens=plane.resume_tokens,
+    )
+
+
+def cache_folder(settings: Settings, environment: Mapping[str, str]) -> Path:
+    """Say where what may be lost is kept."""
+    if settings.cache_dir:
+        return Path(settings.cache_dir).expanduser()
+    if systemd := environment.get("CACHE_DIRECTORY"):
+        return Path(systemd)
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coder"
+
+
+def _role_options(settings: Settings) -> RoleOptions:
+    return RoleOptions(
+        owner_workspace_access=not settings.disable_owner_workspace_access,
+        workspace_sharing=not settings.disable_workspace_sharing,
+    )
+
+
+def _session_settings(settings: Settings, roles: RoleOptions) -> SessionSettings:
+    return SessionSettings(
+        session_lifetime=settings.session_duration,
+        sliding=not settings.disable_session_expiry_refresh,
+        default_token_lifetime=settings.default_token_lifetime,
+        max_token_lifetime=settings.max_token_lifetime,
+        max_admin_token_lifetime=settings.max_admin_token_lifetime,
+        password_login=not settings.disable_password_auth,
+        roles=roles,
+    )
+
+
+def _gate_settings(settings: Settings, access_url: str) -> GateSettings:
+    secure = settings.secure_auth_cookie
+    off = settings.dangerous_disable_rate_limits
+    return GateSettings(
+        version=VERSION,
+        limits=Limits(0, 0, 0) if off else Limits(api=settings.api_rate_limit),
+        secure_cookies=access_url.startswith("https://") if secure is None else secure,
+        same_site=settings.samesite_auth_cookie,
+        trusted_headers=settings.proxy_trusted_headers,
+        trusted_origins=settings.proxy_trusted_origins,
+    )
+
+
+def _derp_map(settings: Settings, access_url: str, stun_port: int) -> derp_map.DERPMap:
+    embedded = None
+    if settings.derp_server_enable:
+        embedded = EmbeddedRegion(
+            access_url=access_url,
+            region_id=settings.derp_server_region_id,
+            region_code=settings.derp_server_region_code,
+            region_name=settings.derp_server_region_name,
+            stun_port=stun_port or derp_map.NO_STUN,
+        )
+    loaded, loaded_from = None, ""
+    if settings.derp_config_path:
+        import msgspec
+
+        loaded_from = settings.derp_config_path
+        try:
+            loaded = derp_map.parse(msgspec.json.decode(Path(loaded_from).read_bytes()))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Invalid(f"cannot read the map of relays in {loaded_from}: {error}") from error
+    return derp_map.build(
+        embedded,
+        stun_addresses=settings.derp_server_stun_addresses,
+        loaded=loaded,
+        loaded_from=loaded_from,
+        block_direct=settings.block_direct_connections,
+    )
+
+
+def _deployment_settings(loaded: Loaded, access_url: str) -> DeploymentSettings:
+    settings = loaded.settings
+    return DeploymentSettings(
+        version=VERSION,
+        access_url=access_url,
+        wildcard_host=settings.wildcard_access_url,
+        docs_url=settings.docs_url,
+        hostname_prefix=settings.ssh_hostname_prefix,
+        hostname_suffix=settings.workspace_hostname_suffix,
+        ssh_config_options=dict(line.partition("=")[::2] for line in settings.ssh_config_options),
+        upgrade_message=settings.cli_upgrade_message,
+        terms_of_service_url=settings.terms_of_service_url,
+        experiments=settings.experiments,
+        config=_config_tree(settings, access_url),
+        options=_option_list(loaded),
+    )
+
+
+def _config_tree(settings: Settings, access_url: str) -> Mapping[str, object]:
+    tree: dict[str, object] = {}
+    for option in options():
+        if option.config:
+            nest(tree, option.config, "" if option.secret else shown(getattr(settings, option.name)))
+    tree["access_url"] = access_url
+    return tree
+
+
+def _option_list(loaded: Loaded) -> Sequence[Mapping[str, object]]:
+    found: list[Mapping[str, object]] = []
+    for option in options():
+        line: dict[str, object] = {
+            "name": option.name.replace("_", " ").title(),
+            "description": option.help,
+            "flag": option.flag,
+            "env": option.env,
+            "yaml": option.yaml.rpartition(".")[2],
+            "group": {"name": option.group},
+            "hidden": option.hidden,
+            "value_source": loaded.sources.get(option.name, "default"),
+        }
+        if option.secret:
+            line["annotations"] = {"secret": "true"}
+        else:
+            line["default"] = str(option.default)
+            line["value"] = shown(getattr(loaded.settings, option.name))
+        found.append(line)
+    return found

@@ -1,0 +1,205 @@
+"""A server from start to end. The order of shutdown is the order of the contexts, from the innermost out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+from psycopg import AsyncConnection
+
+from warren.api.app import complete_app
+from warren.api.parts import Parts
+from warren.clock import SystemClock
+from warren.metrics import CONTENT_TYPE, Metrics
+from warren.server.compose import VERSION, compose, control_plane_config
+from warren.server.control_plane import open_control_plane
+from warren.server.listeners import bind, serving, tls_context
+from warren.server.postgres import Postgres
+from warren.services.deployment import prepare
+from warren.settings import Loaded, Settings
+from warren.storage import api_keys
+from warren.storage.db import Database, open_database
+from warren.storage.migrate import migrate, migrations
+from warren.storage.notify import Notifier
+
+log = structlog.get_logger()
+
+PURGE_SECONDS = 3600.0
+RESTART_SECONDS = 2.0  # what clients of the relay are told
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that serves: where, and the database behind it."""
+
+    url: str
+    access_url: str
+    database_url: str
+    parts: Parts
+
+
+@asynccontextmanager
+async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started]:
+    """Have a server running for as long as the context is entered.
+
+    Raises:
+        WarrenError: something it needs is not there; the message says what.
+    """
+    settings = loaded.settings
+    async with AsyncExitStack() as stack:
+        http = None
+        if address := settings.address or settings.http_address:
+            http = bind(address)
+            stack.callback(http.close)
+        tls = bind(settings.tls_address) if settings.tls_enable else None
+        if tls is not None:
+            stack.callback(tls.close)
+        listening = http or tls
+        assert listening is not None  # the settings were checked
+        url = f"{'http' if http else 'https'}://{_host(listening.getsockname())}"
+        access_url = settings.access_url or url
+        database_url = await stack.enter_async_context(_database_url(settings, config_folder))
+        await _migrate(database_url)
+        database = await stack.enter_async_context(
+            open_database(database_url, max_size=max(2, settings.postgres_conn_max_open))
+        )
+        clock = SystemClock()
+        identity = await prepare(database, clock)
+        notifier = Notifier(database_url)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        await tasks.start(notifier.run)
+        tasks.start_soon(_purge, database, settings)
+        metrics = Metrics(VERSION)
+        protocol = stack.enter_context(_Relaying(settings, identity.derp_private_key, metrics))
+        config = control_plane_config(settings, access_url, os.environ, stun_port=0)
+        plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
+        parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
+        if settings.prometheus_enable:
+            await stack.enter_async_context(serving(_metrics_app(metrics), bind(settings.prometheus_address)))
+        app = complete_app(parts, metrics.observe)
+        if http is not None:
+            await stack.enter_async_context(serving(app, http, protocol=protocol))
+        if tls is not None:
+            await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=_tls(settings)))
+        log.info("server.started", url=url, access_url=access_url, version=VERSION)
+        try:
+            yield Started(url, access_url, database_url, parts)
+        finally:
+            log.info("server.stopping")
+
+
+def _host(name: Any) -> str:
+    """Write the address of a socket, whose shape depends on its family."""
+    host, port = name[0], name[1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"{host}:{port}"
+
+
+@asynccontextmanager
+async def _database_url(settings: Settings, config_folder: Path) -> AsyncGenerator[str]:
+    """Give the database: the one that was named, or our own."""
+    if settings.postgres_url:
+        yield str(settings.postgres_url)
+    elif settings.ephemeral:
+        with tempfile.TemporaryDirectory(prefix="warren-") as folder:
+            async with Postgres(Path(folder) / "postgres").running() as postgres:
+                yield postgres.url()
+    else:
+        async with Postgres(config_folder / "postgres").running() as postgres:
+            yield postgres.url()
+
+
+async def _migrate(url: str) -> None:
+    connection = await AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+    async with connection:
+        await migrate(connection, migrations())
+
+
+async def _purge(database: Database, settings: Settings) -> None:
+    """Forget now and then what is kept only for a while."""
+    clock = SystemClock()
+    while True:
+        await anyio.sleep(PURGE_SECONDS)
+        if settings.api_keys_retention:
+            try:
+                async with database.connection() as db:
+                    await api_keys.delete_long_expired(db, clock.now() - settings.api_keys_retention)
+            except Exception as error:
+                log.warning("purge.failed", error=str(error))
+
+
+class _Relaying:
+    """The relay inside of this server, for as long as it serves."""
+
+    def __init__(self, settings: Settings, private_key: bytes, metrics: Metrics) -> None:
+        self._enabled = settings.derp_server_enable
+        self._private_key = private_key
+        self._metrics = metrics
+        self._relay: Any = None  # the engine's class, imported only where a relay is wanted
+
+    def __enter__(self) -> Any:
+        """Give the HTTP protocol that hands relay connections over."""
+        if not self._enabled:
+            return "httptools"
+        from warren._engine import Relay
+        from warren.relay.server import relay_protocol
+
+        self._relay = Relay(self._private_key)
+        self._metrics.watch_relay(self._relay.stats)
+        return relay_protocol(self._relay)
+
+    def __exit__(self, *_: object) -> None:
+        """Tell clients to come back, and close."""
+        if self._relay is not None:
+            self._relay.close(restarting_in_seconds=RESTART_SECONDS)
+
+
+def _tls(settings: Settings) -> Any:
+    return tls_context(
+        settings.tls_cert_file,
+        settings.tls_key_file,
+        min_version=settings.tls_min_version,
+        ciphers=settings.tls_ciphers,
+        client_ca_file=settings.tls_client_ca_file,
+        client_auth=settings.tls_client_auth,
+    )
+
+
+def _metrics_app(metrics: Metrics) -> Callable[..., Any]:
+    """Make the tiny ASGI application that answers every request with the metrics."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del receive
+        if scope["type"] == "http":
+            headers = [(b"content-type", CONTENT_TYPE.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": metrics.text()})
+
+    return app
+
+
+async def serve_until_signal(loaded: Loaded, config_folder: Path, announce: Callable[[Started], None]) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal ends the process at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with running(loaded, config_folder) as started:
+            announce(started)
+            async for received in signals:
+                log.info("server.signalled", signal=received.name)
+                break
+            # From now on the default: whoever asks twice does not want to wait.
+            signal.signal(signal.SIGTERM, _leave)
+            signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    del number, frame
+    os._exit(1)
