@@ -15,9 +15,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.interop.refusals import REFUSED, TOLD_OTHERWISE
 from warren.clock import SystemClock
 from warren.errors import WarrenError
-from warren.provisioner import binary, planned
+from warren.provisioner import binary, logs, planned
+from warren.provisioner.coder_provider.parameter import environment_name
 from warren.provisioner.coder_provider.server import serve_provider
 from warren.provisioner.model import BuildMetadata, CoderProvider, Found, Inputs, Role, Transition
 from warren.provisioner.process import Cancellation
@@ -48,6 +50,7 @@ METADATA = BuildMetadata(
     template_name="t",
     template_version="v1",
 )
+_CODER = 'terraform {\n  required_providers {\n    coder = { source = "coder/coder" }\n  }\n}\n'
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -162,9 +165,7 @@ async def test_both_give_the_same_resources(name: str, mirror: Path, tmp_path: P
 
 
 async def test_both_have_the_same_schemas(mirror: Path, tmp_path: Path) -> None:
-    (tmp_path / "main.tf").write_text(
-        'terraform {\n  required_providers {\n    coder = { source = "coder/coder" }\n  }\n}\n'
-    )
+    (tmp_path / "main.tf").write_text(_CODER)
     environment = {**os.environ, "TF_CLI_CONFIG_FILE": str(mirror)}
 
     async def schemas(more: Mapping[str, str]) -> object:
@@ -179,6 +180,33 @@ async def test_both_have_the_same_schemas(mirror: Path, tmp_path: Path) -> None:
         ours = await schemas(provider.variables)
     theirs = await schemas({})
     assert ours == theirs
+
+
+@pytest.mark.parametrize("part", range(4))
+async def test_both_refuse_in_the_same_words(part: int, mirror: Path, tmp_path: Path) -> None:
+    template = tmp_path / "main.tf"
+    environment = {**os.environ, "TF_CLI_CONFIG_FILE": str(mirror), "CODER_AGENT_URL": "http://x"}
+    await anyio.Path(template).write_text(_CODER)
+    await anyio.run_process(["terraform", "init", "-input=false"], cwd=tmp_path, env=environment)
+    for name in sorted(REFUSED)[part::4]:
+        given, text = REFUSED[name]
+        values = {} if given is None else {environment_name("p"): given}
+        await anyio.Path(template).write_text(_CODER + text)
+        async with serve_provider({**values, "CODER_AGENT_URL": "http://x"}) as provider:
+            ours = await diagnostics(tmp_path, {**environment, **values, **provider.variables})
+        theirs = await diagnostics(tmp_path, {**environment, **values})
+        assert ours, name
+        assert ours == theirs or name in TOLD_OTHERWISE, name
+
+
+async def diagnostics(folder: Path, environment: Mapping[str, str]) -> set[tuple[str, str, str]]:
+    """Plan, and give what was complained about."""
+    result = await anyio.run_process(
+        ["terraform", "plan", "-json", "-input=false"], cwd=folder, env=environment, check=False
+    )
+    events = [logs.parse(line) for line in result.stdout.decode().splitlines()]
+    found = [event.diagnostic for event in events if event is not None and event.diagnostic is not None]
+    return {(item.severity, item.summary, item.detail) for item in found}
 
 
 def undescribed(value: object) -> object:

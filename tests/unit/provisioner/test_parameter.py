@@ -56,7 +56,7 @@ def test_accepted(given: str | None, config: dict[str, Value], value: str) -> No
         ("x", {"option": OPTIONS}, "Value must be a valid option"),
         ("", {"option": OPTIONS}, "Value must be a valid option. The value is empty, did you forget to set it"),
         (None, {"default": "x", "option": OPTIONS}, "Default value must be a valid option"),
-        ("z", {"type": "number", "option": OPTIONS}, "Option value must be of type number"),
+        ("z", {"type": "number", "option": OPTIONS}, 'Option "A" with value="a" is not of type "number"'),
         ("a", {"option": [OPTIONS[0], OPTIONS[0]]}, "Option names must be unique."),
         ("a", {"option": [OPTIONS[0], {"name": "C", "value": "a"}]}, "Option values must be unique."),
         ('["c"]', {"type": "list(string)", "form_type": "multi-select", "option": OPTIONS}, "Values must be a valid"),

@@ -96,7 +96,7 @@ def test_values_survive_the_wire(value: Value) -> None:
 
 
 def complaints(kind: str, config: Object) -> list[str]:
-    return [message for _, message in checks.violations(kind, config, data=kind in DATA_SOURCES)]
+    return [f"{item.message} {item.detail}" for item in checks.violations(kind, config, data=kind in DATA_SOURCES)]
 
 
 BROKEN: list[tuple[str, Object, str]] = [
@@ -114,7 +114,7 @@ BROKEN: list[tuple[str, Object, str]] = [
     ("coder_app", {"slug": "a--b"}, "slug"),
     ("coder_app", {"slug": "a", "command": "x", "url": "y"}, '"command": conflicts with url'),
     ("coder_app", {"slug": "a", "external": True, "share": "owner"}, '"external": conflicts with share'),
-    ("coder_app", {"slug": "a", "display_name": "x" * 65}, "display_name"),
+    ("coder_app", {"slug": "a", "display_name": "x" * 65}, "display name is too long (max 64 characters)"),
     ("coder_script", {}, 'at least one of "run_on_start", "run_on_stop", or "cron" must be set'),
     ("coder_script", {"run_on_stop": True, "start_blocks_login": True}, "start_blocks_login"),
     ("coder_script", {"cron": "61 * * * * *"}, "cron"),
@@ -186,7 +186,7 @@ def test_overlapping_schedules(first: str, second: str, clash: bool) -> None:
 
 def test_preset_schedules_and_zones() -> None:
     assert schedules.preset_problem("* 8 * * *") is None
-    assert schedules.preset_problem("0 8 * * *") == 'cron spec "0 8 * * *": minute field should be *'
+    assert schedules.preset_problem("0 8 * * *") == "cron spec failed validation: minute field should be *"
     assert schedules.preset_problem("* 8 * *") == 'cron spec "* 8 * *" should consist of 5 fields'
     assert schedules.zone_problem("Europe/Berlin") is None
     assert schedules.zone_problem("Mars/Base") is not None

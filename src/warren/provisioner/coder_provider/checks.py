@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -12,27 +13,37 @@ from warren.provisioner.coder_provider import schedules
 from warren.provisioner.coder_provider.values import Object, UnknownValue, Value, blocks, text, truth
 
 Check = Callable[[str, Value], str | None]
-Rule = Callable[[Object], Iterator[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that was broken; `attribute` is empty where no single one is to blame."""
+
+    attribute: str
+    message: str
+    detail: str = ""
+
+
+Rule = Callable[[Object], Iterator[Broken]]
 
 SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
 _ENV_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HOUR, _YEAR = 3600, 365 * 86400
 
 
-def violations(kind: str, config: Object, *, data: bool) -> Iterator[tuple[str, str]]:
-    """Yield (attribute, message) for every rule that `config` breaks; unknown values break none."""
+def violations(kind: str, config: Object, *, data: bool) -> Iterator[Broken]:
+    """Yield every rule that `config` breaks; unknown values break none."""
     table = _DATA if data else _RESOURCES
     checks, rules = table.get(kind, ((), ()))
     for path, check in checks:
-        for value in _values(config, path.split(".")):
+        for name, value in _values(config, path.split("."), ""):
             if value is None or isinstance(value, UnknownValue):
                 continue
-            message = check(path.rsplit(".", 1)[-1], value)
+            message = check(name, value)
             if message is not None:
-                yield path.split(".")[0], message
+                yield Broken(path.partition(".")[0], message)
     for rule in rules:
-        for message in rule(config):
-            yield "", message
+        yield from rule(config)
 
 
 def warnings(kind: str, config: Object) -> Iterator[tuple[str, str]]:
@@ -54,12 +65,13 @@ def warnings(kind: str, config: Object) -> Iterator[tuple[str, str]]:
         )
 
 
-def _values(config: Object, path: Sequence[str]) -> Iterator[Value]:
+def _values(config: Object, path: Sequence[str], prefix: str) -> Iterator[tuple[str, Value]]:
+    """Yield the values at a path with the names that messages give them, such as `prebuilds.0.instances`."""
     if len(path) == 1:
-        yield config.get(path[0])
+        yield prefix + path[0], config.get(path[0])
         return
-    for block in blocks(config.get(path[0])):
-        yield from _values(block, path[1:])
+    for index, block in enumerate(blocks(config.get(path[0]))):
+        yield from _values(block, path[1:], f"{prefix}{path[0]}.{index}.")
 
 
 def _one_of(*allowed: str) -> Check:
@@ -83,28 +95,49 @@ def _between(low: int, high: int | None = None) -> Check:
 def _length(low: int, high: int) -> Check:
     def check(name: str, value: Value) -> str | None:
         size = len(text(value).encode())
-        return (
-            None
-            if low <= size <= high
-            else f"expected length of {name} to be in the range ({low} - {high}), got {size}"
-        )
+        if low <= size <= high:
+            return None
+        return f"expected length of {name} to be in the range ({low} - {high}), got {value}"
+
+    return check
+
+
+def _at_most(high: int, what: str) -> Check:
+    def check(_name: str, value: Value) -> str | None:
+        return None if len(text(value).encode()) <= high else f"{what} is too long (max {high} characters)"
 
     return check
 
 
 def _not_empty(name: str, value: Value) -> str | None:
-    return None if text(value) else f'expected "{name}" to not be an empty string'
+    return None if text(value) else f'expected "{name}" to not be an empty string, got '
+
+
+def _id_given(_name: str, value: Value) -> str | None:
+    return None if text(value) else "id is required"
 
 
 def _matches(pattern: re.Pattern[str], message: str) -> Check:
     def check(_name: str, value: Value) -> str | None:
-        return None if pattern.fullmatch(text(value)) else message.format(value=value)
+        return None if pattern.fullmatch(text(value)) else f'{message}"{value}"'
 
     return check
 
 
-def _absolute(name: str, value: Value) -> str | None:
-    return None if text(value).startswith("/") else f'{name} must be an absolute path, got "{value}"'
+def _env_name(_name: str, value: Value) -> str | None:
+    valid = _ENV_NAME.fullmatch(text(value))
+    return None if valid else "invalid value for name (must be a valid environment variable name)"
+
+
+def _among(message: str, *allowed: str) -> Check:
+    def check(_name: str, value: Value) -> str | None:
+        return None if value in allowed else message.format(value=value)
+
+    return check
+
+
+def _absolute(_name: str, value: Value) -> str | None:
+    return None if text(value).startswith("/") else "volume path must be an absolute path"
 
 
 def _url(name: str, value: Value) -> str | None:
@@ -129,9 +162,9 @@ def _ttl(name: str, value: Value) -> str | None:
     return f'"{name}" must be 0 or between {_HOUR} and {_YEAR}, got {value}'
 
 
-def _cron(name: str, value: Value) -> str | None:
+def _cron(_name: str, value: Value) -> str | None:
     problem = schedules.script_problem(text(value))
-    return None if problem is None else f'{name} "{value}" is not a valid cron expression: {problem}'
+    return None if problem is None else f"{value} is not a valid cron expression: {problem}"
 
 
 def _schedule(_name: str, value: Value) -> str | None:
@@ -143,32 +176,32 @@ def _zone(_name: str, value: Value) -> str | None:
 
 
 def _unique(block: str, key: str, complaint: str) -> Rule:
-    def rule(config: Object) -> Iterator[str]:
+    def rule(config: Object) -> Iterator[Broken]:
         seen: set[str] = set()
         for item in blocks(config.get(block)):
             value = item.get(key)
             if not isinstance(value, str):
                 continue
             if value in seen:
-                yield f'{complaint} "{value}"'
+                yield Broken("", f'{complaint} "{value}"')
             seen.add(value)
 
     return rule
 
 
-def _monitors(config: Object) -> Iterator[str]:
+def _monitors(config: Object) -> Iterator[Broken]:
     for monitoring in blocks(config.get("resources_monitoring")):
         volumes = blocks(monitoring.get("volume"))
         if not volumes and not blocks(monitoring.get("memory")):
-            yield "resources_monitoring must define at least one monitor"
+            yield Broken("", "resources_monitoring must define at least one monitor")
         yield from _unique("volume", "path", "duplicate volume path")(monitoring)
 
 
 def _conflicts(*pairs: tuple[str, str]) -> Rule:
-    def rule(config: Object) -> Iterator[str]:
+    def rule(config: Object) -> Iterator[Broken]:
         for name, other in pairs:
             if _set(config.get(name)) and _set(config.get(other)):
-                yield f'"{name}": conflicts with {other}'
+                yield Broken(name, "Conflicting configuration arguments", f'"{name}": conflicts with {other}')
 
     return rule
 
@@ -179,22 +212,22 @@ def _set(value: Value) -> bool:
     return value is not None
 
 
-def _script_runs(config: Object) -> Iterator[str]:
+def _script_runs(config: Object) -> Iterator[Broken]:
     triggers = ("run_on_start", "run_on_stop", "cron")
     if any(isinstance(config.get(name), UnknownValue) or config.get(name) for name in triggers):
         if truth(config.get("start_blocks_login")) and not config.get("run_on_start"):
-            yield '"start_blocks_login" can only be set if "run_on_start" is "true"'
+            yield Broken("", '"start_blocks_login" can only be set if "run_on_start" is "true"')
         return
-    yield 'at least one of "run_on_start", "run_on_stop", or "cron" must be set'
+    yield Broken("", 'at least one of "run_on_start", "run_on_stop", or "cron" must be set')
 
 
-def _overlaps(config: Object) -> Iterator[str]:
+def _overlaps(config: Object) -> Iterator[Broken]:
     for prebuilds in blocks(config.get("prebuilds")):
         for scheduling in blocks(prebuilds.get("scheduling")):
             crons = [text(item.get("cron")) for item in blocks(scheduling.get("schedule"))]
             problem = schedules.overlap(crons)
             if problem is not None:
-                yield problem
+                yield Broken("", problem)
 
 
 _Checks = tuple[tuple[tuple[str, Check], ...], tuple[Rule, ...]]
@@ -224,22 +257,38 @@ _RESOURCES: Mapping[str, _Checks] = MappingProxyType(
                     "slug",
                     _matches(
                         SLUG,
-                        'invalid "coder_app" slug, must be a valid hostname (alphanumeric with single '
-                        'dashes inside): "{value}"',
+                        'invalid "coder_app" slug, must be a valid hostname ("^[a-z0-9](-?[a-z0-9])*$", cannot contain '
+                        "two consecutive hyphens or start/end with a hyphen): ",
                     ),
                 ),
-                ("display_name", _length(0, 64)),
-                ("group", _length(0, 64)),
-                ("tooltip", _length(0, 2048)),
-                ("share", _one_of("owner", "authenticated", "public")),
-                ("open_in", _one_of("tab", "slim-window")),
+                ("display_name", _at_most(64, "display name")),
+                ("group", _at_most(64, "group name")),
+                ("tooltip", _at_most(2048, "tooltip")),
+                (
+                    "share",
+                    _among(
+                        'invalid app share "{value}", must be one of "owner", "authenticated", "public"',
+                        "owner",
+                        "authenticated",
+                        "public",
+                    ),
+                ),
+                (
+                    "open_in",
+                    _among(
+                        'invalid "coder_app" open_in value, must be one of "tab", "slim-window": "{value}"',
+                        "tab",
+                        "slim-window",
+                    ),
+                ),
                 ("icon", _url),
             ),
             (
                 _conflicts(
                     ("command", "url"),
+                    ("url", "command"),
                     ("command", "subdomain"),
-                    ("command", "healthcheck"),
+                    ("healthcheck", "command"),
                     ("external", "healthcheck"),
                     ("external", "command"),
                     ("external", "subdomain"),
@@ -250,7 +299,7 @@ _RESOURCES: Mapping[str, _Checks] = MappingProxyType(
         "coder_script": ((("cron", _cron), ("timeout", _between(1))), (_script_runs,)),
         "coder_env": (
             (
-                ("name", _matches(_ENV_NAME, "must be a valid environment variable name, got {value}")),
+                ("name", _env_name),
                 ("merge_strategy", _one_of("replace", "append", "prepend", "error")),
             ),
             (),
@@ -262,7 +311,7 @@ _RESOURCES: Mapping[str, _Checks] = MappingProxyType(
 )
 _DATA: Mapping[str, _Checks] = MappingProxyType(
     {
-        "coder_external_auth": ((("id", _not_empty),), ()),
+        "coder_external_auth": ((("id", _id_given),), ()),
         "coder_workspace_preset": (
             (
                 ("name", _not_empty),
@@ -277,11 +326,10 @@ _DATA: Mapping[str, _Checks] = MappingProxyType(
         ),
         "coder_parameter": (
             (
-                ("type", _one_of("number", "string", "bool", "list(string)")),
+                ("type", _one_of("string", "number", "bool", "list(string)")),
                 (
                     "form_type",
                     _one_of(
-                        "",
                         "radio",
                         "slider",
                         "input",
@@ -294,7 +342,6 @@ _DATA: Mapping[str, _Checks] = MappingProxyType(
                         "error",
                     ),
                 ),
-                ("validation.monotonic", _one_of("increasing", "decreasing")),
             ),
             (),
         ),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from warren.errors import Invalid
+from warren.errors import Invalid, Violation
 from warren.provisioner.coder_provider.values import Object, Value, blocks, number, text
 
 TYPES = ("string", "number", "bool", "list(string)")
@@ -108,7 +108,7 @@ def form_type(kind: str, wanted: str, *, has_options: bool) -> str:
         Invalid: the form does not suit the type.
     """
     if kind not in TYPES:
-        raise Invalid(f'expected type to be one of ["number" "string" "bool" "list(string)"], got {kind}')
+        raise Invalid(f'expected type to be one of ["string" "number" "bool" "list(string)"], got {kind}')
     table, other = (_WITH_OPTIONS, _WITHOUT_OPTIONS) if has_options else (_WITHOUT_OPTIONS, _WITH_OPTIONS)
     if not wanted:
         return table[kind][0]
@@ -118,7 +118,7 @@ def form_type(kind: str, wanted: str, *, has_options: bool) -> str:
     if wanted in other[kind]:
         when = " when options exist" if has_options else " when options do not exist"
     raise Invalid(
-        "Invalid parameter `form_type`",
+        "Invalid form_type for parameter",
         detail=f'"form_type" attribute="{wanted}" is not supported for "type"="{kind}"{when}, '
         f"choose one of [{' '.join(table[kind])}]",
     )
@@ -150,13 +150,14 @@ def _check_declaration(config: Object, kind: str) -> None:
     if ephemeral and config.get("default") is None:
         raise Invalid("ephemeral parameter requires the default property")
     if kind not in TYPES:
-        raise Invalid(f'expected type to be one of ["number" "string" "bool" "list(string)"], got {kind}')
+        raise Invalid(f'expected type to be one of ["string" "number" "bool" "list(string)"], got {kind}')
 
 
 def _check_options(kind: str, form: str, options: Sequence[Object]) -> None:
     names: set[str] = set()
     values: set[str] = set()
     option_kind = "string" if form == "multi-select" else kind
+    mistyped: list[Violation] = []
     for option in options:
         name, value = text(option["name"]), text(option["value"])
         if name in names:
@@ -168,10 +169,10 @@ def _check_options(kind: str, form: str, options: Sequence[Object]) -> None:
         names.add(name)
         values.add(value)
         if not _is_type(option_kind, value):
-            raise Invalid(
-                f"Option value must be of type {option_kind}",
-                detail=f'option "{name}" has the value "{value}", which is not of type "{option_kind}"',
-            )
+            summary = f'Option "{name}" with value="{value}" is not of type "{option_kind}"'
+            mistyped.append(Violation(summary, _why_not(option_kind, value)))
+    if mistyped:
+        raise Invalid(mistyped[0].field, detail=mistyped[0].detail, violations=mistyped[1:])
 
 
 def _check_member(subject: str, form: str, value: str, options: Sequence[Object]) -> None:
@@ -183,7 +184,8 @@ def _check_member(subject: str, form: str, value: str, options: Sequence[Object]
         if missing:
             raise Invalid(
                 "Values must be a valid option",
-                detail=f"{subject.lower()} {json.dumps(missing)} is not a valid option, values are {json.dumps(valid)}",
+                detail=f"{subject} {json.dumps(value)} is not a valid option, "
+                f'values "{", ".join(missing)}" are missing from the options',
             )
         return
     if value in valid:
@@ -234,6 +236,8 @@ def _check_number(value: str, rule: Validation, previous: str | None) -> None:
         raise Invalid(
             _BAD_VALUE, detail=rule.describe(f"value {current} is more than the maximum {rule.maximum}", value)
         )
+    if rule.monotonic not in ("", "increasing", "decreasing"):
+        raise Invalid(_BAD_VALUE, detail='number monotonicity can be either "increasing" or "decreasing"')
     before = None if previous is None else _integer(previous)
     if before is None or not rule.monotonic:
         return
@@ -255,12 +259,11 @@ def _check_number(value: str, rule: Validation, previous: str | None) -> None:
 
 def _check_type(subject: str, kind: str, value: str) -> None:
     if not _is_type(kind, value):
-        raise Invalid(
-            f'Parameter {subject.lower()} is not of type "{kind}"'
-            if subject != "Value"
-            else f'Parameter value is not of type "{kind}"',
-            detail=f'"{value}" is not a {kind}',
-        )
+        raise Invalid(f'Parameter {subject.lower()} is not of type "{kind}"', detail=_why_not(kind, value))
+
+
+def _why_not(kind: str, value: str) -> str:
+    return f'value "{value}" is not a valid list of strings' if kind == "list(string)" else f'"{value}" is not a {kind}'
 
 
 def _is_type(kind: str, value: str) -> bool:

@@ -54,7 +54,7 @@ def preset_problem(cron: str) -> str | None:
     if len(parts) != UNIX_FIELDS:
         return f'cron spec "{cron}" should consist of {UNIX_FIELDS} fields'
     if parts[0] != "*":
-        return f'cron spec "{cron}": minute field should be *'
+        return "cron spec failed validation: minute field should be *"
     return _first_problem(zip((_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY), parts, strict=True))
 
 
@@ -96,7 +96,7 @@ def _first_problem(pairs: Iterator[tuple[_Field, str]] | zip[tuple[_Field, str]]
         try:
             _values(field, part)
         except ValueError as error:
-            return f"{field.name}: {error}"
+            return str(error)
     return None
 
 
@@ -109,7 +109,7 @@ def _values(field: _Field, part: str) -> frozenset[int]:
 
 def _range(field: _Field, item: str) -> range:
     span, slash, step_text = item.partition("/")
-    step = int(step_text) if slash else 1
+    step = _number(step_text) if slash else 1
     if step < 1:
         raise ValueError(f"step of range should be a positive number: {item}")
     if span in ("*", "?"):
@@ -117,15 +117,21 @@ def _range(field: _Field, item: str) -> range:
     start_text, dash, end_text = span.partition("-")
     start = _point(field, start_text)
     end = _point(field, end_text) if dash else (field.high if slash else start)
-    if not field.low <= start <= end <= field.high:
-        raise ValueError(f"{item} is not in {field.low}-{field.high}")
+    if start < field.low:
+        raise ValueError(f"beginning of range ({start}) below minimum ({field.low}): {item}")
+    if end > field.high:
+        raise ValueError(f"end of range ({end}) above maximum ({field.high}): {item}")
+    if start > end:
+        raise ValueError(f"beginning of range ({start}) beyond end of range ({end}): {item}")
     return range(start, end + 1, step)
 
 
 def _point(field: _Field, word: str) -> int:
     named = field.names.get(word.lower()) if field.names else None
-    if named is not None:
-        return named
+    return _number(word) if named is None else named
+
+
+def _number(word: str) -> int:
     if not word.isdecimal():
-        raise ValueError(f"failed to parse number: {word}")
+        raise ValueError(f'failed to parse int from {word}: strconv.Atoi: parsing "{word}": invalid syntax')
     return int(word)

@@ -218,7 +218,8 @@ class CoderProvider:
         try:
             state = data_sources.read(request.type_name, config, self._environment, self._access_url)
         except Invalid as error:
-            return pb.ReadDataSource.Response(diagnostics=[_error(error.message, error.detail)])
+            first, more = _error(error.message, error.detail), error.violations
+            return pb.ReadDataSource.Response(diagnostics=[first, *(_error(item.field, item.detail) for item in more)])
         return pb.ReadDataSource.Response(state=_dynamic(planning.without_nulls(schema, state)))
 
     async def stop(self, _request: pb.StopProvider.Request) -> pb.StopProvider.Response:
@@ -257,8 +258,9 @@ def _handler(call: Callable[..., Awaitable[Message]], read: _Deserialize) -> grp
     async def answer(request: Message, _context: object) -> Message:
         try:
             return await call(request)
-        except Exception:
-            log.exception("provider.failed", call=call.__name__)
+        except Exception as error:
+            # Without a traceback: it would show the values of the build, secrets among them.
+            log.error("provider.failed", call=call.__name__, error=repr(error))  # noqa: TRY400
             raise
 
     return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=read, response_serializer=_serialize)
@@ -269,8 +271,8 @@ def _serialize(message: Message) -> bytes:
 
 
 def _checked(kind: str, config: Object, *, data: bool) -> Iterator[pb.Diagnostic]:
-    for name, message in checks.violations(kind, config, data=data):
-        yield _error(message, attribute=name)
+    for broken in checks.violations(kind, config, data=data):
+        yield _error(broken.message, broken.detail, attribute=broken.attribute)
     for name, message in checks.warnings(kind, config):
         yield pb.Diagnostic(
             severity=pb.Diagnostic.WARNING,
