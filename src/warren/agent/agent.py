@@ -122,7 +122,6 @@ class Agent:
                 reports.report_lifecycle,
                 reports.report_connections,
                 reports.report_scripts,
-                reports.report_metadata,
             ):
                 tasks.start_soon(routine, state, control)
             manifest = await control.manifest()
@@ -138,7 +137,9 @@ class Agent:
         secrets.write_files(manifest.secrets, self._system.home())
         if self._scripts is None:
             self._begin(manifest)
-        tasks.start_soon(state.metadata.run, manifest.metadata)
+        if manifest.metadata:
+            tasks.start_soon(state.metadata.run, manifest.metadata)
+            tasks.start_soon(reports.report_metadata, state, control)
         if any(app.checked for app in manifest.apps):
             tasks.start_soon(state.apps.run, manifest.apps)
             tasks.start_soon(reports.report_healths, state, control)

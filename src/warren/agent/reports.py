@@ -31,6 +31,7 @@ DEFAULT_STATS_SECONDS = 300.0
 async def send_logs(state: AgentState, control: ControlPlane) -> None:
     """Send output of scripts as it comes, until the control plane wants no more."""
     while True:
+        await state.wait_lines()
         batch = state.logs.next_batch(anyio.current_time())
         if batch is None:
             await anyio.sleep(LOG_TICK_SECONDS)

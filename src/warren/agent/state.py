@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+import anyio
 import structlog
 
 from warren.agent.apps import AppHealthMonitor
@@ -35,6 +36,7 @@ class AgentState:
         self.connections = Connections(clock)
         self.lifecycle = Lifecycle(clock)
         self.logs = LogQueue()
+        self._lines_added = anyio.Event()
         self.metadata = MetadataCollector(commands, children, clock)
         self.apps = AppHealthMonitor()
         self.banners: tuple[Banner, ...] = ()
@@ -48,6 +50,13 @@ class AgentState:
         """Queue lines of a script's output."""
         now = self.clock.now()
         self.logs.add(source_id, (LogLine(now, line, level) for line in lines))
+        self._lines_added.set()
+
+    async def wait_lines(self) -> None:
+        """Wait until lines are queued."""
+        while self.logs.empty:
+            self._lines_added = anyio.Event()
+            await self._lines_added.wait()
 
     def report_run(self, run: ScriptRun) -> None:
         """Queue the report of a script's run."""
