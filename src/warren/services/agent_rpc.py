@@ -31,6 +31,7 @@ from warren.rpc.multiplexer import Multiplexer
 from warren.services.agents import AgentSettings, append_logs, report_change, store_app_status
 from warren.services.coordination import Coordination
 from warren.services.metadata_writer import MetadataWriter
+from warren.services.sub_agents import SubAgents
 from warren.storage import agent_metadata, agent_stats, agents, connection_logs, workspaces
 from warren.storage.agents import AgentIdentity
 from warren.storage.connection_logs import ConnectionReport
@@ -160,14 +161,15 @@ class _Session:
             AgentAPI.PushResourcesMonitoringUsage: self.push_monitoring,
             AgentAPI.ReportConnection: self.report_connection,
             AgentAPI.UpdateAppStatus: self.update_app_status,
-            AgentAPI.CreateSubAgent: unimplemented,
-            AgentAPI.DeleteSubAgent: unimplemented,
-            AgentAPI.ListSubAgents: unimplemented,
-            AgentAPI.ReportBoundaryLogs: unimplemented,
+            AgentAPI.ReportBoundaryLogs: self.report_boundary_logs,
             AgentAPI.PushContextState: unimplemented,
         }
         agent_id = self._identity.agent_id
-        return {**ours, **self._server.coordination.handlers(agent_id, AgentAuth(agent_id))}
+        return {
+            **ours,
+            **SubAgents(self._pool, self._clock, self._identity).handlers(),
+            **self._server.coordination.handlers(agent_id, AgentAuth(agent_id)),
+        }
 
     # What an agent asks -----------------------------------------------------------------------------------------------
 
@@ -373,6 +375,22 @@ class _Session:
                 agent_name=identity.agent_name,
             )
         return Empty()
+
+    async def report_boundary_logs(self, request: pb.ReportBoundaryLogsRequest) -> pb.ReportBoundaryLogsResponse:
+        """Write to the server's own log what a confined process tried to reach."""
+        for entry in request.logs:
+            asked = entry.http_request
+            log.info(
+                "boundary.request",
+                agent=str(self._identity.agent_id),
+                workspace=self._identity.workspace_name,
+                owner=self._identity.owner_name,
+                allowed=entry.allowed,
+                method=asked.method,
+                url=asked.url,
+                matched_rule=asked.matched_rule,
+            )
+        return pb.ReportBoundaryLogsResponse()
 
     async def update_app_status(self, request: pb.UpdateAppStatusRequest) -> pb.UpdateAppStatusResponse:
         """Store what an app says that it is doing."""

@@ -359,3 +359,41 @@ async def test_others_may_not_see_an_agent(agency: Agency) -> None:
     with pytest.raises(NotFound):
         await agency.agents.get(agency.world.admin, uuid4())
     await agency.agents.check_connectable(agency.world.admin, agency.agent_id)
+
+
+async def test_an_agent_keeps_sub_agents(agency: Agency) -> None:
+    request = pb.CreateSubAgentRequest(
+        name="web",
+        directory="/workspaces/web",
+        architecture="arm64",
+        operating_system="linux",
+        display_apps=[pb.CreateSubAgentRequest.WEB_TERMINAL],
+    )
+    request.apps.add(slug="code", url="http://localhost:1", share=pb.CreateSubAgentRequest.App.PUBLIC)
+    request.apps.add(slug="code")
+    request.apps.add(slug="No Slug")
+    async with agency.connect_agent() as (client, _):
+        made = await client.unary(AgentAPI.CreateSubAgent, request)
+        assert [(error.index, error.field) for error in made.app_creation_errors] == [(1, "slug"), (2, "slug")]
+        listed = await client.unary(AgentAPI.ListSubAgents, pb.ListSubAgentsRequest())
+        assert list(listed.agents) == [made.agent]
+        async with agency.connect_agent(token=UUID(bytes=made.agent.auth_token)) as (sub, _):
+            manifest = await sub.unary(AgentAPI.GetManifest, pb.GetManifestRequest())
+            assert (manifest.agent_name, manifest.parent_id) == ("web", agency.agent_id.bytes)
+            [app] = manifest.apps
+            assert app.slug.endswith("-code")
+            assert app.sharing_level == pb.WorkspaceApp.OWNER  # the template allows no more
+            with pytest.raises(RemoteError, match="no sub-agent"):
+                await sub.unary(AgentAPI.DeleteSubAgent, pb.DeleteSubAgentRequest(id=made.agent.id))
+        update = pb.CreateSubAgentRequest(id=made.agent.id, directory="/elsewhere")
+        again = await client.unary(AgentAPI.CreateSubAgent, update)
+        assert again.agent == made.agent
+        view = await agency.agents.get(agency.world.admin, UUID(bytes=made.agent.id))
+        assert (view.parts.agent.directory, view.parts.agent.display_apps) == ("/elsewhere", [])
+        for name in ("", "no spaces", "-web"):
+            with pytest.raises(RemoteError, match="name"):
+                await client.unary(AgentAPI.CreateSubAgent, pb.CreateSubAgentRequest(name=name))
+        await client.unary(AgentAPI.DeleteSubAgent, pb.DeleteSubAgentRequest(id=made.agent.id))
+        assert not (await client.unary(AgentAPI.ListSubAgents, pb.ListSubAgentsRequest())).agents
+    with pytest.raises(Unauthenticated):
+        await agency.agents.authenticate(UUID(bytes=made.agent.auth_token))
