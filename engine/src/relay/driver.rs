@@ -26,7 +26,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 /// What the kernel may hold that is not on the wire yet. More would only be old when it gets there: on a slow link a
 /// queue in the kernel is seconds long and nothing can be dropped from it.
+#[cfg(target_os = "linux")]
 const UNSENT_LEN: u32 = 256 << 10;
+/// A client whose machine does not even acknowledge for this long is gone: its peers should not wait for it.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(15);
 const EVENTS: usize = 256;
 
 struct Entry {
@@ -132,9 +136,7 @@ impl Driver {
 
     fn add(&mut self, now: Instant, fd: OwnedFd, mut initial: Vec<u8>, websocket: bool) {
         let socket = Socket::from(fd);
-        // A Unix socket has neither option, and needs none.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_notsent_lowat(UNSENT_LEN);
+        tune(&socket);
         let id = self.hub.open(now, websocket);
         let registered = socket.set_nonblocking(true).and_then(|()| {
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -284,5 +286,15 @@ impl Driver {
 
     fn entry(&mut self, id: ConnectionId) -> Option<&mut Entry> {
         self.entries.get_mut(id.slot)?.as_mut().filter(|entry| entry.id == id)
+    }
+}
+
+/// Set what a relay wants of a TCP socket. A Unix socket has no such options and needs none, so failures are nothing.
+fn tune(socket: &Socket) {
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    {
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_LEN);
+        let _ = socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
     }
 }

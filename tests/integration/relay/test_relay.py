@@ -246,6 +246,21 @@ def test_says_when_it_will_be_back(relay: Relay, connect: Connect) -> None:
         relay.add(right.detach())
 
 
+def test_tunes_its_sockets(relay: Relay) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    with DERPClient(near) as client, far:
+        relay.add(far.dup().detach())
+        client.login()
+
+        assert far.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert far.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 256 << 10
+        assert far.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+        relay.close()
+        assert client.receive() is None, "though another descriptor of the socket is open"
+
+
 def test_closes_without_a_word_unless_it_restarts(relay: Relay, connect: Connect) -> None:
     client = connect()
 
