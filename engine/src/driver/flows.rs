@@ -90,13 +90,6 @@ impl Flows {
     pub fn next_fed(&mut self) -> Option<FlowId> {
         self.fed.pop_front()
     }
-
-    /// There is room again on the ways out.
-    pub fn unblock(&mut self) {
-        for id in std::mem::take(&mut self.starved) {
-            self.push(id);
-        }
-    }
 }
 
 impl Node {
@@ -386,6 +379,22 @@ impl Node {
             (Some(_), None) => self.wire.udp6.as_ref().is_some_and(super::udp::UdpPort::blocked),
             (_, Some(region)) => self.wire.relays.full(region),
             (None, None) => false,
+        }
+    }
+
+    /// Give connections that could not send another turn, where the way out has room again.
+    pub fn feed_starved(&mut self, now: Instant) {
+        if self.flows.starved.is_empty() {
+            return;
+        }
+        let starved = std::mem::take(&mut self.flows.starved);
+        for id in starved {
+            match self.flows.near.get(&id) {
+                Some(near) if self.blocked(now, near.peer) => {
+                    self.flows.starved.insert(id);
+                }
+                _ => self.flows.push(id),
+            }
         }
     }
 

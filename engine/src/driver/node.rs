@@ -226,7 +226,6 @@ impl Node {
                 if event.is_writable() {
                     let udp = if number == 1 { &mut self.wire.udp4 } else { &mut self.wire.udp6 };
                     udp.iter_mut().for_each(UdpPort::resume);
-                    self.flows.unblock();
                 }
             }
             (FLOW, id) => self.flow_ready(id, event),
@@ -272,6 +271,7 @@ impl Node {
             self.drain_path(now, id);
         }
         self.wire.flush(now);
+        self.feed_starved(now);
     }
 
     fn receive_udp(&mut self, now: Instant) {

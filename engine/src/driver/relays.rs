@@ -470,9 +470,6 @@ impl Node {
                 }
             }
             self.end_of_batch(now);
-            if !self.wire.relays.full(region) {
-                self.flows.unblock();
-            }
         }
     }
 
