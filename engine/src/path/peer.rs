@@ -112,7 +112,8 @@ impl PeerPath {
     /// Set the peer's home region; `None` when it has none.
     pub fn handle_home(&mut self, now: Instant, region: Option<Region>) {
         self.home = region;
-        self.show(now, || "the peer's home region is known".into());
+        let reason = self.why_not_direct();
+        self.show(now, || reason.into());
     }
 
     /// Replace the endpoints that the peer published.
@@ -194,10 +195,10 @@ impl PeerPath {
                 }
             }
             Source::Relay { region } => {
-                let news = self.heard_region != Some(region);
-                self.heard_region = Some(region);
-                if news {
-                    self.show(now, || "the peer is heard by relay".into());
+                if self.heard_region != Some(region) {
+                    self.heard_region = Some(region);
+                    let reason = self.why_not_direct();
+                    self.show(now, || reason.into());
                 }
             }
         }
@@ -457,6 +458,16 @@ impl PeerPath {
         self.shown = path;
         if !same {
             self.events.push_back(PathEvent::Changed { path, reason: reason() });
+        }
+    }
+
+    fn why_not_direct(&self) -> &'static str {
+        if self.blocked {
+            "direct paths are blocked"
+        } else if self.candidates.is_empty() {
+            "no endpoint of the peer is known yet"
+        } else {
+            "no endpoint of the peer has answered yet"
         }
     }
 

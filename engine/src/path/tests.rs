@@ -181,6 +181,24 @@ fn goes_by_relay_from_the_first_packet() {
 }
 
 #[test]
+fn says_why_it_is_relayed() {
+    let now = Instant::now();
+    let reason = |prepare: fn(&mut PeerPath, Instant)| {
+        let mut path = PeerPath::new(OWN_KEY, 1);
+        prepare(&mut path, now);
+        path.handle_home(now, Some(999));
+        match path.poll_event() {
+            Some(PathEvent::Changed { path: InUse::Relayed { region: 999 }, reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason(|_, _| {}), "no endpoint of the peer is known yet");
+    let publish = |path: &mut PeerPath, now| path.handle_endpoints(now, &[endpoint("192.0.2.1:1")]);
+    assert_eq!(reason(publish), "no endpoint of the peer has answered yet");
+    assert_eq!(reason(|path, now| path.handle_block_direct(now, true)), "direct paths are blocked");
+}
+
+#[test]
 fn learns_the_region_where_the_peer_is_heard() {
     let now = Instant::now();
     let mut path = PeerPath::new(OWN_KEY, 1);
