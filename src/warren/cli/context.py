@@ -197,7 +197,11 @@ class Context:
 
 
 def same_version(ours: str, theirs: str) -> bool:
-    """Say whether two versions agree in their first two numbers; an unknown one is no reason to warn."""
+    """Say whether two versions agree in their first two numbers; an unknown one is no reason to warn.
+
+    Our servers announce the version of the protocols they speak, then their own: `v2.36.0+warren-0.1.0`.
+    """
+    theirs = theirs.partition("+warren-")[2] or theirs
     return not theirs or ours.lstrip("v").split(".")[:2] == theirs.lstrip("v").split(".")[:2]
 
 

@@ -73,6 +73,10 @@ TABLE = {
 }
 
 
+LASTING = frozenset({"server", "agent", "provisioner", "provisionerd", "wsproxy"})
+"""Commands that live long: they end as programs usually do."""
+
+
 def program_name(argv0: str) -> str:
     """Say under which name we were started: `warren`, or `coder` in a workspace."""
     name = os.path.basename(argv0)  # noqa: PTH119  pathlib costs 10 ms here
@@ -150,9 +154,13 @@ def main() -> None:
     status = run(arguments, program_name(sys.argv[0]))
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except BrokenPipeError:
         _silence_stdout()
-    sys.exit(status)
+    if not LASTING.isdisjoint(arguments[:1]):
+        sys.exit(status)
+    # Everything is closed and flushed; taking the interpreter apart would cost a session 50 ms more.
+    os._exit(status)
 
 
 def _report(error: Exception, argv: Sequence[str], program: str, values: dict[str, object]) -> int:

@@ -192,7 +192,15 @@ def test_completion_section_is_replaced() -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "same"),
-    [("v1.2.9", True), ("v1.3.0", False), ("", True), ("v1.2.0-devel+abc", True), ("v2.2.0", False)],
+    [
+        ("v1.2.9", True),
+        ("v1.3.0", False),
+        ("", True),
+        ("v1.2.0-devel+abc", True),
+        ("v2.2.0", False),
+        ("v2.36.0+warren-1.2.0", True),
+        ("v1.2.0+warren-1.3.0", False),
+    ],
 )
 def test_versions_agree_in_two_numbers(theirs: str, *, same: bool) -> None:
     assert same_version("1.2.3", theirs) == same

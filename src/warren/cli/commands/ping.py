@@ -54,13 +54,14 @@ async def ping(
     summary = ping_stats.Summary(workspace)
     verbose = context.options.verbose
     try:  # interrupted or not: what was measured is shown
-        async with connect.open_agent(context, agent.id, info=info) as connection, anyio.create_task_group() as tasks:
+        async with connect.open_agent(context, agent.id, info=info) as connection:
             await connection.introduced()
-            if verbose:
-                tasks.start_soon(_explain_changes, context, connection, regions)
-            run = _Run(context, connection, summary, regions, quiet=output == "json")
-            await run.pings(num, timeout.total_seconds(), wait.total_seconds(), show_time=show_time or utc, utc=utc)
-            tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as tasks:
+                if verbose:
+                    tasks.start_soon(_explain_changes, context, connection, regions)
+                run = _Run(context, connection, summary, regions, quiet=output == "json")
+                await run.pings(num, timeout.total_seconds(), wait.total_seconds(), show_time=show_time or utc, utc=utc)
+                tasks.cancel_scope.cancel()
             await _conclude(context, connection, summary, info, regions)
     finally:
         if output == "json":
