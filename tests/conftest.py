@@ -13,6 +13,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from psycopg import AsyncConnection, sql
 
+from tests.server import Site, open_site
 from warren.server.postgres import Postgres
 from warren.storage.migrate import migrate, migrations
 
@@ -59,3 +60,17 @@ async def database_url(postgres: Postgres) -> AsyncGenerator[str]:
         finally:
             with anyio.CancelScope(shield=True):
                 await admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def server(database_url: str, tmp_path: Path) -> AsyncGenerator[Site]:
+    """Run a whole server that builds nothing."""
+    async with open_site(database_url, tmp_path, daemons=0) as site:
+        yield site
+
+
+@pytest.fixture
+async def building_server(database_url: str, tmp_path: Path) -> AsyncGenerator[Site]:
+    """Run a whole server with one provisioner daemon and the real Terraform."""
+    async with open_site(database_url, tmp_path, daemons=1) as site:
+        yield site

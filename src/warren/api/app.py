@@ -6,6 +6,7 @@ A handler names what it needs: any field of `Parts`, `actor` (the user who asks)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 from litestar.types import ASGIApp
 
 from warren.api import auth, errors, routes
@@ -31,6 +33,13 @@ def create_app(parts: Parts) -> Litestar:
     given["actor"] = Provide(auth.actor, sync_to_thread=False)
     given["session"] = Provide(auth.session, sync_to_thread=False)
     given["agent_token"] = Provide(auth.agent_token, sync_to_thread=False)
+    with warnings.catch_warnings():
+        # Litestar 3 will want dependencies marked one by one; the version is pinned below it.
+        warnings.simplefilter("ignore", LitestarDeprecationWarning)
+        return _litestar(given)
+
+
+def _litestar(given: dict[str, Provide]) -> Litestar:
     return Litestar(
         route_handlers=[handler for module in routes.ROUTES for handler in module.routes],
         dependencies=given,
