@@ -265,7 +265,7 @@ class _Connection:
         try:
             await self.call(ProvisionerDaemonAPI.FailJob, message)
         except RemoteError as error:
-            log.warning("job.report_refused", job_id=message.job_id, error=error.message)
+            log.info("job.report_refused", job_id=message.job_id, error=error.message)
             return False
         return True
 

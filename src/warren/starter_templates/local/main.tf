@@ -92,7 +92,8 @@ resource "terraform_data" "agent" {
       printf '%s' "$AGENT_SCRIPT" >"$WORKSPACE_DIR/agent.sh"
       user=$(id -un 2>/dev/null || id -u)
       set -- PATH="$PATH" HOME="$HOME_DIR" USER="$user" LOGNAME="$user" BINARY_DIR="$WORKSPACE_DIR" \
-        CODER_AGENT_LOG_DIR="$WORKSPACE_DIR" CODER_AGENT_SCRIPT_DATA_DIR="$WORKSPACE_DIR"
+        CODER_AGENT_LOG_DIR="$WORKSPACE_DIR" CODER_AGENT_SCRIPT_DATA_DIR="$WORKSPACE_DIR" \
+        CODER_AGENT_PROMETHEUS_ADDRESS=127.0.0.1:0 CODER_AGENT_DEBUG_ADDRESS=127.0.0.1:0
       for name in SHELL LANG LC_ALL TZ SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy no_proxy; do
         eval "value=\$$name"
         [ -z "$value" ] || set -- "$@" "$name=$value"
