@@ -6,9 +6,12 @@ import json
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.integration.provisioner.conftest import ScriptedServer, build, tar, template_import
+from tests.integration.provisioner.conftest import ScriptedServer, build, config, tar, template_import
+from warren.clock import SystemClock
+from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
@@ -114,3 +117,23 @@ async def test_a_build_may_ask_for_what_terraform_does_inside(server: ScriptedSe
     loud.workspace_build.log_level = "debug"
     assert isinstance(await server.run(loud), pbd.CompletedJob)
     assert [line for line in server.lines() if line.level == pb.DEBUG]
+
+
+async def test_daemons_share_a_cache(tmp_path: Path) -> None:
+    source = tar({"main.tf": RICH})
+    async with ScriptedServer().running() as server, anyio.create_task_group() as tasks:
+        daemons = [
+            ProvisionerDaemon(DaemonConfig(f"d{number}", config(tmp_path), 0.2), server.connect, SystemClock())
+            for number in range(3)
+        ]
+        for daemon in daemons:
+            tasks.start_soon(daemon.run)
+        for make in (template_import, build):
+            job_ids = [await server.submit(make(source)) for _ in range(6)]
+            for job_id in job_ids:
+                outcome = await server.outcome(job_id)
+                assert isinstance(outcome, pbd.CompletedJob), server.text()
+        for daemon in daemons:
+            daemon.stop()
+    assert len(list((tmp_path / "frozen").glob("*/graph.dot"))) >= 1
+    assert not list((tmp_path / "jobs").iterdir())

@@ -347,3 +347,15 @@ async def test_a_full_disk_fails_the_job_and_not_the_daemon(tmp_path: Path) -> N
     output = done.stdout.decode()
     assert "No space left on device" in output
     assert "small: CompletedJob" in output
+
+
+async def test_a_job_that_makes_no_sense_does_not_end_the_daemon(server: ScriptedServer) -> None:
+    job = build(HALF)
+    job.workspace_build.metadata.ParseFromString(b"\x10\x63")  # a transition that nobody knows
+    outcome = await server.run(job)
+    assert isinstance(outcome, pbd.FailedJob)
+    assert outcome.error == "internal error of the provisioner daemon"
+    empty = await server.run(pbd.AcquiredJob())
+    assert isinstance(empty, pbd.FailedJob)
+    assert empty.error == 'unknown job type "None"'
+    assert isinstance(await server.run(build(tar({"main.tf": ""}))), pbd.CompletedJob)
