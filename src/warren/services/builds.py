@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
@@ -13,49 +13,30 @@ from psycopg_pool import AsyncConnectionPool
 from warren.authz.policy import Action, Actor, Object
 from warren.clock import Clock
 from warren.domain import job as job_rules
-from warren.domain import parameter, tags
-from warren.domain import template as template_rules
-from warren.domain.build import Build, Deny, Enqueue, Transition, decide, reason_of
-from warren.domain.job import JobStatus, JobType
-from warren.domain.parameter import Answers, Preset
-from warren.domain.template import Template, TemplateVersion
+from warren.domain.build import Build, Transition
+from warren.domain.job import JobStatus
+from warren.domain.template import Template
 from warren.domain.workspace import BuildView, Workspace
 from warren.errors import Conflict, Forbidden, Invalid, NotFound, Violation
+from warren.services import build_queue
+from warren.services.build_queue import TOPIC, FollowUp, NewBuild, Requester
 from warren.services.build_views import BuildDetail, BuildViews, ResourceView
-from warren.services.jobs import NO_QUEUE, POSTED, Jobs, announce_end
+from warren.services.jobs import NO_QUEUE, Jobs, announce_end
 from warren.services.templates import as_object as template_object
 from warren.storage import (
     builds,
     jobs,
     provisioner_daemons,
-    template_versions,
     templates,
     timings,
     workspaces,
 )
-from warren.storage.jobs import NewJob
 from warren.storage.notify import publish
 from warren.storage.timings import Timings
-
-TOPIC = "workspace"
 
 
 class PreconditionFailed(Conflict):
     """Something is not in the state that the caller expects."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewBuild:
-    """A build that somebody asks for."""
-
-    transition: Transition
-    template_version_id: UUID | None = None
-    preset_id: UUID | None = None
-    parameters: Mapping[str, str] | None = None
-    state: bytes | None = None
-    orphan: bool = False
-    log_level: str = ""
-    reason: str = ""
 
 
 _ACTIONS = {Transition.START: Action.START, Transition.STOP: Action.STOP, Transition.DELETE: Action.DELETE}
@@ -109,7 +90,8 @@ class Builds:
             workspace = await workspaces.lock(db, workspace_id)
             template = await templates.get(db, workspace.template_id)
             self._authorize(actor, workspace, template, wanted)
-            build = await self.enqueue(db, actor, workspace, template, wanted)
+            requester = Requester(actor.user_id, manager=actor.may(Action.UPDATE, template_object(template)))
+            build = await build_queue.enqueue(db, requester, workspace, template, wanted, self._clock.now())
             if wanted.transition is Transition.START and workspace.dormant_at is not None:
                 now = self._clock.now()
                 await workspaces.set_dormant(db, workspace_id, dormant_at=None, deleting_at=None, now=now)
@@ -126,6 +108,8 @@ class Builds:
             if not actor.may(Action.READ, about):
                 raise NotFound
             raise Forbidden(f"You do not have permission to {wanted.transition} this workspace.")
+        if wanted.follow_up is not None:
+            self._authorize_follow_up(actor, about, template, wanted.follow_up)
         if (wanted.orphan or wanted.state is not None) and not actor.may(Action.UPDATE, template_object(template)):
             raise Forbidden("Only template managers may provide custom state")
         if wanted.orphan and (wanted.transition is not Transition.DELETE or wanted.state is not None):
@@ -134,110 +118,11 @@ class Builds:
         if wanted.log_level and not actor.may(Action.READ, Object("deployment_config")):
             raise Invalid("Workspace builds with a custom log level are restricted to administrators only.")
 
-    async def enqueue(
-        self, db: AsyncConnection, actor: Actor, workspace: Workspace, template: Template, wanted: NewBuild
-    ) -> Build:
-        """Insert a build and its job for a workspace that the caller holds locked."""
-        latest = await builds.find_latest(db, workspace.id)
-        match decide(latest, wanted.transition, deleted=workspace.deleted):
-            case Deny(message, detail):
-                raise Conflict(message, detail=detail)
-            case Enqueue(number):
-                pass
-        previous = await builds.get_of_number(db, workspace.id, number - 1) if number > 1 else None
-        version = await self._version(db, actor, template, wanted, previous)
-        imported = await jobs.get(db, version.job_id)
-        template_rules.check_imported(imported.status, imported.error)
-        values, preset = await self._parameters(db, workspace, template, version, wanted, number)
-        now = self._clock.now()
-        build_id = uuid4()
-        job = await jobs.insert(
-            db,
-            NewJob(
-                id=uuid4(),
-                organization_id=workspace.organization_id,
-                initiator_id=actor.user_id,
-                type=JobType.BUILD,
-                file_id=imported.file_id,
-                input={"workspace_build_id": str(build_id), "log_level": wanted.log_level},
-                tags=tags.scoped(imported.tags, workspace.owner_id),
-                created_at=now,
-                provisioner=imported.provisioner,
-            ),
-        )
-        build = Build(
-            id=build_id,
-            workspace_id=workspace.id,
-            template_version_id=version.id,
-            template_version_preset_id=preset.id if preset else None,
-            job_id=job.id,
-            initiator_id=actor.user_id,
-            build_number=number,
-            transition=wanted.transition,
-            reason=reason_of(wanted.reason, wanted.transition),
-            daily_cost=0,
-            deadline=None,
-            max_deadline=None,
-            has_ai_task=None,
-            has_external_agent=None,
-            created_at=now,
-            updated_at=now,
-        )
-        await builds.insert(db, build, await self._state(db, wanted, previous), values)
-        await publish(db, POSTED, workspace.organization_id)
-        await publish(db, TOPIC, workspace.id)
-        return build
-
-    async def _version(
-        self, db: AsyncConnection, actor: Actor, template: Template, wanted: NewBuild, previous: Build | None
-    ) -> TemplateVersion:
-        version_id = wanted.template_version_id
-        if version_id is None:
-            version_id = previous.template_version_id if previous else template.active_version_id
-        version = await template_versions.find(db, version_id)
-        if version is None:
-            violation = Violation("template_version_id", "template version not found")
-            raise Invalid(f'Template version "{version_id}" does not exist.', violations=[violation])
-        if version.template_id != template.id:
-            raise Invalid("template version doesn't match template")
-        wrong = version_id != template.active_version_id and template.settings.require_active_version
-        if wrong and wanted.transition is Transition.START and not actor.may(Action.UPDATE, template_object(template)):
-            raise Forbidden(f"cannot use non-active version: {version.name}")
-        return version
-
-    async def _parameters(
-        self,
-        db: AsyncConnection,
-        workspace: Workspace,
-        template: Template,
-        version: TemplateVersion,
-        wanted: NewBuild,
-        number: int,
-    ) -> tuple[Mapping[str, str], Preset | None]:
-        known = await template_versions.list_parameters(db, version.id)
-        presets = await template_versions.list_presets(db, version.id)
-        chosen = None
-        if wanted.preset_id is not None:
-            chosen = next((preset for preset in presets if preset.id == wanted.preset_id), None)
-            if chosen is None:
-                violation = Violation("template_version_preset_id", "no such preset of the template version")
-                raise Invalid("Preset does not exist.", violations=[violation])
-        answers = Answers(
-            requested=wanted.parameters or {},
-            preset=chosen.parameters if chosen else {},
-            previous=await builds.get_previous_parameters(db, workspace.id, number),
-            first_build=number == 1,
-        )
-        resolve = parameter.resolve_classic if template.settings.use_classic_parameter_flow else parameter.resolve
-        values = resolve(known, answers)
-        return values, chosen or parameter.match_preset(presets, values)
-
-    async def _state(self, db: AsyncConnection, wanted: NewBuild, previous: Build | None) -> bytes:
-        if wanted.orphan:
-            return b""  # nothing that Terraform knows of, so nothing that it destroys
-        if wanted.state is not None:
-            return wanted.state
-        return await builds.get_state(db, previous.id) if previous else b""
+    def _authorize_follow_up(self, actor: Actor, about: Object, template: Template, wanted: FollowUp) -> None:
+        if not actor.may(_ACTIONS[wanted.transition], about):
+            raise Forbidden(f"You do not have permission to {wanted.transition} this workspace.")
+        if wanted.template_version_id is not None and not actor.may(Action.UPDATE, template_object(template)):
+            raise Forbidden("Only template managers may choose the version of a follow-up build.")
 
     async def _complete_orphan(self, db: AsyncConnection, build: Build) -> None:
         """End an orphan delete here and now when no daemon is there to do it: it destroys nothing anyway."""

@@ -25,7 +25,7 @@ from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 from warren.rpc.methods import ProvisionerDaemonAPI
 from warren.rpc.multiplexer import Multiplexer
-from warren.services import job_payload, job_results
+from warren.services import build_queue, job_payload, job_results
 from warren.services.job_payload import PayloadSettings
 from warren.services.jobs import LOGS, POLL_SECONDS, POSTED
 from warren.storage import builds, job_logs, jobs, provisioner_daemons, template_files, template_versions
@@ -283,6 +283,7 @@ class Session:
             job = await self._owned(db, request.job_id)
             error = await self._store(db, job, request)
             await jobs.complete(db, job.id, now, error=error)
+            await build_queue.follow_up(db, job, now)
             await job_results.announce(db, job)
         log.info("job.completed", job_id=request.job_id, type=job.type)
         return pbd.Empty()

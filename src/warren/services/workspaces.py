@@ -24,8 +24,10 @@ from warren.domain.search import workspace_filter
 from warren.domain.template import Template, name_problem, tag_violation
 from warren.domain.workspace import Workspace
 from warren.errors import Conflict, Forbidden, Gone, Invalid, NotFound, Violation
+from warren.services import build_queue
+from warren.services.build_queue import TOPIC, NewBuild, Requester
 from warren.services.build_views import BuildViews, WorkspaceDetail
-from warren.services.builds import TOPIC, Builds, NewBuild, as_object, get_readable
+from warren.services.builds import Builds, as_object, get_readable
 from warren.services.templates import TOPIC as TEMPLATE_TOPIC
 from warren.services.templates import as_object as template_object
 from warren.storage import builds, jobs, template_versions, templates, timings, workspaces
@@ -106,9 +108,10 @@ class Workspaces:
                 deleted=False,
             )
             await self._insert(db, workspace)
-            build = await self._builds.enqueue(
+            requester = Requester(actor.user_id, manager=actor.may(Action.UPDATE, template_object(template)))
+            build = await build_queue.enqueue(
                 db,
-                actor,
+                requester,
                 workspace,
                 template,
                 NewBuild(
@@ -117,6 +120,7 @@ class Workspaces:
                     preset_id=wanted.preset_id,
                     parameters=wanted.parameters,
                 ),
+                now,
             )
             view = (await workspaces.list_views(db, [workspace.id], caller_id=actor.user_id))[0]
             return self._views.workspace(view, await self._builds.fresh(db, build.id))
@@ -150,7 +154,7 @@ class Workspaces:
                     "template_version_id", f'Template version "{wanted.template_version_id}" doesn\'t exist.'
                 )
             template_id = version.template_id
-        template = await templates.find(db, template_id) if template_id else None
+        template = await templates.hold(db, template_id) if template_id else None
         if template is None:
             raise _unknown("template_id", f'Template "{template_id}" doesn\'t exist.')
         return template

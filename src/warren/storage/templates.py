@@ -52,6 +52,11 @@ async def lock(db: AsyncConnection, template_id: UUID) -> Template:
     return template
 
 
+async def hold(db: AsyncConnection, template_id: UUID) -> Template | None:
+    """Read a template and keep others from changing or deleting it until the transaction ends."""
+    return await _first(db, "WHERE t.id = %s FOR SHARE OF t", (template_id,))
+
+
 async def find_by_name(db: AsyncConnection, organization_id: UUID, name: str) -> Template | None:
     """Read the template of an organization that has this name."""
     return await _first(

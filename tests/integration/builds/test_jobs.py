@@ -12,7 +12,7 @@ from warren.domain.job import LEASE, LOGS_OVERFLOWED
 from warren.errors import Conflict, Invalid, RemoteError
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
-from warren.services.builds import NewBuild
+from warren.services.build_queue import NewBuild
 from warren.services.built_in_daemons import BuiltInSettings, claim
 from warren.services.reaper import TICK
 

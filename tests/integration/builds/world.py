@@ -22,8 +22,9 @@ from warren.domain.build import Transition
 from warren.domain.tags import UNTAGGED
 from warren.domain.template import TemplateSettings
 from warren.rpc._pb import provisioner_pb2 as pb
+from warren.services.build_queue import NewBuild
 from warren.services.build_views import BuildDetail, BuildViews, WorkspaceDetail
-from warren.services.builds import Builds, NewBuild
+from warren.services.builds import Builds
 from warren.services.job_payload import PayloadSettings
 from warren.services.jobs import Jobs
 from warren.services.provisionerd import ProvisionerDaemons, ProvisionerdSettings

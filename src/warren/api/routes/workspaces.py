@@ -22,13 +22,13 @@ from warren.domain.build import Transition
 from warren.errors import Invalid, Violation
 from warren.sdk.types import workspaces as wire
 from warren.sdk.types.base import Response, present
-from warren.services.builds import Builds, NewBuild
+from warren.services.build_queue import FollowUp, NewBuild
+from warren.services.builds import Builds
 from warren.services.lookups import Lookups
 from warren.services.workspaces import NewWorkspace, Workspaces
 
 _WORKSPACE = "/api/v2/workspaces/{workspace:str}"
 _NAMED = "/api/v2/users/{user:str}/workspace/{name:str}"
-_TRANSITIONS = frozenset(transition.value for transition in Transition)
 
 
 @get("/api/v2/workspaces")
@@ -149,11 +149,8 @@ async def create_build(
     workspace: str, data: wire.CreateWorkspaceBuild, actor: Actor, builds: Builds
 ) -> wire.WorkspaceBuild:
     """Start, stop or delete a workspace."""
-    if data.transition not in _TRANSITIONS:
-        text = f'Validation failed for tag "oneof" with value: "{data.transition}"'
-        raise Invalid("Validation failed.", violations=[Violation("transition", text)])
     wanted = NewBuild(
-        transition=Transition(data.transition),
+        transition=_transition(data.transition, "transition"),
         template_version_id=present(data.template_version_id),
         preset_id=present(data.template_version_preset_id),
         parameters=_values(data.rich_parameter_values),
@@ -161,8 +158,28 @@ async def create_build(
         orphan=data.orphan,
         log_level=data.log_level,
         reason=data.reason,
+        follow_up=_follow_up(data.on_success),
     )
     return convert.build_of(await builds.create(actor, path_uuid(workspace), wanted))
+
+
+def _follow_up(wanted: wire.FollowUpBuild | None) -> FollowUp | None:
+    if wanted is None:
+        return None
+    return FollowUp(
+        transition=_transition(wanted.transition, "on_success.transition"),
+        template_version_id=present(wanted.template_version_id),
+        preset_id=present(wanted.template_version_preset_id),
+        parameters=_values(wanted.rich_parameter_values),
+    )
+
+
+def _transition(text: str, field: str) -> Transition:
+    try:
+        return Transition(text)
+    except ValueError as error:
+        detail = f'Validation failed for tag "oneof" with value: "{text}"'
+        raise Invalid("Validation failed.", violations=[Violation(field, detail)]) from error
 
 
 @put(_WORKSPACE + "/autostart", status_code=204)
