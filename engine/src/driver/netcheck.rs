@@ -43,8 +43,10 @@ pub struct Netcheck {
     local: Vec<IpAddr>,
     local_at: Option<Instant>,
     history: History,
-    reported: Option<NetInfo>,
-    told: Vec<SocketAddr>,
+    /// The last results, and what was last told of them.
+    results: Option<NetInfo>,
+    told: Option<NetInfo>,
+    endpoints: Vec<SocketAddr>,
     next_at: Option<Instant>,
 }
 
@@ -135,10 +137,8 @@ impl Node {
             }
             self.peers.touch(id);
         }
-        if self.netcheck.told != endpoints {
-            self.netcheck.told = endpoints;
-            self.report(Vec::new());
-        }
+        self.netcheck.endpoints = endpoints;
+        self.report(Vec::new());
     }
 
     /// Measure the network; a running measurement is joined.
@@ -375,15 +375,8 @@ impl Node {
         info.global_v4 = first(false).map(|answer| answer.to_string()).unwrap_or_default();
         info.global_v6 = first(true).map(|answer| answer.to_string()).unwrap_or_default();
         self.choose_home(now, &check.latencies);
-        self.netcheck.reported = Some(info);
-        self.netcheck.told = self.own_endpoints();
-        let told = self.netcheck.told.clone();
-        for id in self.peers.ids() {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.path.handle_own_endpoints(now, &told);
-            }
-            self.peers.touch(id);
-        }
+        self.netcheck.results = Some(info);
+        self.endpoints_changed(now);
         self.report(check.tokens);
     }
 
@@ -401,24 +394,42 @@ impl Node {
         self.wire.relays.set_home(now, home);
     }
 
+    /// The home region is known before anything was measured: peers may hear of us at once.
+    pub fn report_early(&mut self, now: Instant) {
+        if self.netcheck.results.is_none() {
+            self.netcheck.local = interfaces::addresses();
+            self.netcheck.local_at = Some(now);
+            self.netcheck.results = Some(NetInfo::default());
+            self.endpoints_changed(now);
+        }
+    }
+
     /// Tell what is known, to whoever asked and, if it is news, to all.
-    fn report(&mut self, tokens: Vec<u64>) {
-        let Some(info) = &mut self.netcheck.reported else { return };
-        let before = info.clone();
-        info.preferred_region = self.wire.relays.home;
-        info.forced_websocket = self.wire.relays.forced_websocket();
-        info.endpoints = self.netcheck.told.iter().map(SocketAddr::to_string).collect();
-        info.mapping_varies_by_destination = self.netcheck.mapping_varies;
-        info.os_has_ipv6 = self.wire.udp6.is_some();
-        let info = info.clone();
-        let news = before.endpoints != info.endpoints || before.preferred_region != info.preferred_region;
-        if news || tokens.is_empty() {
+    pub fn report(&mut self, tokens: Vec<u64>) {
+        let Some(results) = &self.netcheck.results else { return };
+        let info = NetInfo {
+            preferred_region: self.wire.relays.home,
+            forced_websocket: self.wire.relays.forced_websocket(),
+            endpoints: self.netcheck.endpoints.iter().map(SocketAddr::to_string).collect(),
+            mapping_varies_by_destination: self.netcheck.mapping_varies,
+            os_has_ipv6: self.wire.udp6.is_some(),
+            ..results.clone()
+        };
+        if self.netcheck.told.as_ref().is_none_or(|told| news(told, &info)) {
+            self.netcheck.told = Some(info.clone());
             self.outbox.push(Event::NetInfo(Box::new(info.clone())));
         }
         for token in tokens {
             self.outbox.push(Event::NetInfo(Box::new(NetInfo { token, ..info.clone() })));
         }
     }
+}
+
+/// Whether anything changed but how long things take, which always does.
+fn news(told: &NetInfo, info: &NetInfo) -> bool {
+    let same_regions = told.region_latency.keys().eq(info.region_latency.keys());
+    let timeless = |info: &NetInfo| NetInfo { region_latency: BTreeMap::new(), ..info.clone() };
+    !same_regions || timeless(told) != timeless(info)
 }
 
 impl Check {

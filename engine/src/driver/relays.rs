@@ -446,15 +446,9 @@ impl Node {
         if let ([only], 0) = (&relays[..], self.wire.relays.home) {
             // Nothing to measure: the first packet need not wait for a report.
             self.wire.relays.set_home(now, *only);
-            self.peers_home_changed();
+            self.report_early(now);
         }
         self.begin_netcheck(now, None);
-    }
-
-    fn peers_home_changed(&mut self) {
-        for id in self.peers.ids() {
-            self.peers.touch(id);
-        }
     }
 
     /// Give every relay that has news its turn.
@@ -470,6 +464,9 @@ impl Node {
                 }
             }
             self.end_of_batch(now);
+            if arrivals.notes.iter().any(|note| matches!(note, Note::Open)) {
+                self.report(Vec::new()); // WebSocket may have been forced
+            }
         }
     }
 
