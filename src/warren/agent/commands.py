@@ -75,7 +75,7 @@ class CommandFactory:
         settings = self._settings
         around = Surroundings(
             process=settings.process_environment,
-            login=Login(self._system.user_name(), shell),
+            login=Login(self._system.user_name(), shell, self._system.home()),
             token=self._token(),
             program=settings.program,
             first_on_path=settings.first_on_path,

@@ -24,6 +24,7 @@ class Login:
 
     user: str
     shell: str
+    home: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def compose(manifest: Manifest, around: Surroundings, sent: Mapping[str, str] | 
 
 
 def _current(around: Surroundings, sent: Mapping[str, str]) -> dict[str, str]:
-    login = {"USER": around.login.user, "LOGNAME": around.login.user, "SHELL": around.login.shell}
+    who = around.login
+    login = {"USER": who.user, "LOGNAME": who.user, "SHELL": who.shell, "HOME": who.home}
     process = {name: value for name, value in around.process.items() if (name, value) != ("GOTRACEBACK", "none")}
     return {**login, **sent, **process}
 

@@ -47,7 +47,8 @@ def install_wrappers(folder: Path) -> Program:
         OSError: the folder cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m warren "$@"\n'
+    # Isolated (-I): neither the working directory nor PYTHON variables of the user may change what is imported.
+    text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -m warren "$@"\n'
     for name in NAMES:
         path = folder / name
         if path.is_file() and path.read_text() == text:

@@ -262,6 +262,16 @@ async def test_what_the_agent_started_ends_with_it(tmp_path: Path) -> None:
         assert not alive(int((running.home / "pid").read_text()))
 
 
+async def test_the_program_on_the_path_is_this_warren_wherever_it_is_run(tmp_path: Path) -> None:
+    text = (
+        "mkdir ~/trap; cd ~/trap; echo 'raise SystemExit(9)' > click.py; PYTHONPATH=. coder --version; warren --version"
+    )
+    async with control_plane(manifest(("start", text))) as plane, agent(plane, tmp_path):
+        await plane.wait_for(lambda: len(plane.output()) >= 2)
+        assert len(set(plane.output())) == 1
+        assert plane.output()[0].startswith("Warren v")
+
+
 async def test_a_second_signal_does_not_wait_for_stop_scripts(tmp_path: Path) -> None:
     message = manifest(("stop", "touch ~/stopping; exec sleep 600"))
     async with control_plane(message) as plane, agent(plane, tmp_path) as running:

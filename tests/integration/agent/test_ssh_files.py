@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -109,6 +110,23 @@ async def test_resuming_an_upload(ssh: SSH, workspace: Workspace, tmp_path: Path
     result = await _sftp(ssh, f"reput {source} part")
     assert result.returncode == 0, result.stderr
     assert _digest(source) == _digest(workspace.home / "part")
+
+
+async def test_git_push_and_clone(ssh: SSH, workspace: Workspace, tmp_path: Path) -> None:
+    remote = f"u@127.0.0.1:{workspace.home}/repository.git"
+    subprocess.run(["git", "init", "-q", "--bare", workspace.home / "repository.git"], check=True)
+    work = tmp_path / "work"
+    subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
+    (work / "large").write_bytes(os.urandom(2_000_000))
+    subprocess.run(["git", "-C", work, "add", "large"], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run(["git", "-C", work, *identity, "commit", "-q", "-m", "one"], check=True)
+    environment = {**os.environ, "GIT_SSH_COMMAND": shlex.join(["ssh", *ssh.options()])}
+    with anyio.fail_after(15):
+        await anyio.run_process(["git", "-C", str(work), "push", "-q", remote, "main"], env=environment)
+        clone = ["git", "clone", "-q", "-b", "main", remote, str(tmp_path / "clone")]
+        await anyio.run_process(clone, env=environment)
+    assert _digest(work / "large") == _digest(tmp_path / "clone" / "large")
 
 
 @pytest.mark.parametrize("command", ["scp -t x", "/usr/bin/rsync --server", "nc -l 1"])

@@ -14,7 +14,7 @@ from warren.agent.manifest import Manifest, Secret
 MANIFEST = Manifest(UUID(int=1), UUID(int=2), owner_name="alice", workspace_name="dev", agent_name="main")
 AROUND = Surroundings(
     process={"PATH": "/usr/bin", "HOME": "/home/alice", "TAKEN": "process", "GOTRACEBACK": "none"},
-    login=Login("alice", "/bin/zsh"),
+    login=Login("alice", "/bin/zsh", "/home/from/database"),
     token="secret-token",
     program="/opt/coder",
     first_on_path=("/data/bin",),
@@ -71,6 +71,11 @@ def test_what_the_agent_predefines() -> None:
     assert environment["USER"] == environment["LOGNAME"] == "alice"
     assert environment["SHELL"] == "/bin/zsh"
     assert "GOTRACEBACK" not in environment
+
+
+def test_a_home_that_the_process_lacks_comes_from_the_user_database() -> None:
+    assert compose(MANIFEST, AROUND)["HOME"] == "/home/alice"
+    assert compose(MANIFEST, replace(AROUND, process={}))["HOME"] == "/home/from/database"
 
 
 def test_no_proxy_variable_without_a_proxy() -> None:
