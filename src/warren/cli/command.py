@@ -29,6 +29,9 @@ class Lazy:
     aliases: tuple[str, ...] = ()
 
 
+PREFIX = "global_"  # keeps the global options' values apart from arguments of the same name, such as `login URL`
+
+
 def _values(ctx: click.Context) -> dict[str, object]:
     """Return where the global options are collected; made by `main.run`, for all commands of one run."""
     # the root's object is always this dictionary; click does not know its types
@@ -38,8 +41,8 @@ def _values(ctx: click.Context) -> dict[str, object]:
 def _store(ctx: click.Context, param: click.Parameter, value: object) -> object:
     """Note a global option; one written at a deeper command wins over the same one further up."""
     values = _values(ctx)
-    name = param.name or ""
-    written = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    written = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    name = (param.name or "").removeprefix(PREFIX)
     if written or name not in values:
         values[name] = value
     return value
@@ -52,7 +55,8 @@ def _global(*names: str, **attributes: Any) -> click.Option:  # Any: passed on t
         attributes["envvar"] = params.environment(env)
     if kind is params.FlagOption:
         attributes["is_flag"] = True
-    return kind(names, expose_value=False, callback=_store, is_eager=True, **attributes)
+    own_name = PREFIX + names[0].lstrip("-").replace("-", "_")
+    return kind((*names, own_name), expose_value=False, callback=_store, is_eager=True, **attributes)
 
 
 FLAG = params.FlagOption
@@ -111,7 +115,7 @@ class _GlobalOptions(click.Command):
         values = _values(ctx)
         if values.get("debug_options") and not isinstance(self, click.Group):
             for name in sorted({*ctx.params, *values}):
-                source = ctx.get_parameter_source(name)
+                source = ctx.get_parameter_source(name if name in ctx.params else PREFIX + name)
                 value = ctx.params.get(name, values.get(name))
                 shown = "<secret>" if name in {"token", "password"} and value else value
                 click.echo(f"{name}: {shown!r} ({source.name.lower() if source else 'default'})")

@@ -10,6 +10,7 @@ from warren.cli.commands.ssh import split_options
 from warren.cli.completion_scripts import SCRIPTS, script
 from warren.cli.context import same_version
 from warren.cli.main import TABLE, program_name, root_command, run
+from warren.errors import Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +97,14 @@ def test_global_options_stand_anywhere_and_the_deeper_wins(capsys: pytest.Captur
     found = options_of(capsys, "--url", "http://a", "list", "--url", "http://b", "--header", "A=1,B=2")
     assert found["url"] == "'http://b' (commandline)"
     assert found["header"] == "('A=1', 'B=2') (commandline)"
+
+
+def test_arguments_are_not_taken_for_global_options_of_the_same_name() -> None:
+    values: dict[str, object] = {}
+    words = ["--url", "http://127.0.0.1:1", "tokens", "remove", "--token", "secret", "ci"]
+    with pytest.raises(Unavailable):
+        root_command().main(words, standalone_mode=False, obj=values)
+    assert (values["url"], values["token"]) == ("http://127.0.0.1:1", "secret")
 
 
 def test_variables_of_both_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,9 @@ def _serve(**values: Any) -> None:
 
 
 def _config_folder(ctx: click.Context) -> Path:
-    chosen = (ctx.find_root().obj or {}).get("global_config")
+    # The root's object holds the global options; click does not know its type.
+    values: dict[str, object] = ctx.find_root().obj or {}
+    chosen = values.get("global_config")
     return Path(str(chosen)).expanduser() if chosen else all_settings.config_folder(os.environ)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -22,13 +22,18 @@ def _allowed(key: APIKey | APIKeyWithOwner) -> str:
     return ", ".join(key.allow_list)
 
 
+def _used(at: datetime) -> str:
+    """Write when a token was used last; one that never was has the beginning of time."""
+    return "never" if at.year <= 1970 else ui.when(at)
+
+
 LIST: ui.Table[APIKeyWithOwner] = ui.Table(
     columns={
         "id": lambda key: key.id,
         "name": lambda key: key.token_name,
         "scopes": lambda key: ", ".join(key.scopes),
         "allow list": _allowed,
-        "last used": lambda key: ui.when(key.last_used),
+        "last used": lambda key: _used(key.last_used),
         "expires at": lambda key: ui.when(key.expires_at),
         "created at": lambda key: ui.when(key.created_at),
         "owner": lambda key: key.username,
@@ -99,7 +104,7 @@ async def view(context: Context, *, token: str, output: str) -> None:
             key.token_name,
             ", ".join(key.scopes),
             _allowed(key),
-            ui.when(key.last_used),
+            _used(key.last_used),
             ui.when(key.expires_at),
             ui.when(key.created_at),
         ]
