@@ -127,7 +127,7 @@ def _no_route(scope: Scope) -> JSONResponse:
 def _client_error(error: HTTPException) -> Response:
     """Say what is wrong with a request that could not be decoded."""
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        found = [_violation(item) for item in error.extra if isinstance(item, dict)]
+        found = [_violation(item) for item in error.extra if isinstance(item, dict)]  # pyright: ignore[reportUnknownArgumentType]
         if found:
             return Response(message="Validation failed.", validations=found)
     if isinstance(error, ClientException) and error.status_code == 413:

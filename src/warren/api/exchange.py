@@ -27,7 +27,7 @@ class Exchange:
 
 def exchange_of(scope: Scope) -> Exchange:
     """Find the exchange that a request belongs to."""
-    found = scope.get(_KEY)
+    found: object = scope.get(_KEY)  # pyright: ignore[reportUnknownMemberType]  our own extra key
     if not isinstance(found, Exchange):
         found = Exchange()
         attach(scope, found)

@@ -62,9 +62,6 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
         path = scope["path"]
         if "//" in path:
             scope["path"] = path = _SLASHES.sub("/", path)
@@ -81,11 +78,10 @@ class Gate:
             await self._app(scope, receive, answered)
         finally:
             took = self._clock.monotonic() - started
-            route = str(scope.get("path_template", ""))
-            self._observe(str(scope.get("method", "WS")), route, answered.status, took)
+            self._observe(_method(scope, "WS"), _route(scope), answered.status, took)
             log.debug(
                 "request.answered",
-                method=scope.get("method", "WS"),
+                method=_method(scope, "WS"),
                 path=path,
                 status=answered.status,
                 took_ms=round(took * 1000, 2),
@@ -106,7 +102,7 @@ class Gate:
     async def _refused(
         self, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes], answered: _Answer
     ) -> bool:
-        method, path = str(scope.get("method", "GET")), scope["path"]
+        method, path = _method(scope, "GET"), scope["path"]
         bypass = headers.get(BYPASS, b"").lower() in (b"true", b"1", b"t") and exchange.session is not None
         if bypass and exchange.session is not None and not exchange.session.actor.has_site_role("owner"):
             text = '"X-Coder-Bypass-Ratelimit" provided but user is not owner'
@@ -139,7 +135,7 @@ class Gate:
         return f"{csrf.COOKIE}={csrf.new_cookie()}; Path=/; HttpOnly{secure}; SameSite={same_site}".encode()
 
     def _client_ip(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
-        client = scope.get("client")
+        client = scope["client"]
         address = client[0] if client else None
         if address is None or not self._is_trusted(address):
             return address
@@ -218,6 +214,16 @@ class _Answer:
         else:
             await self._send({"type": "http.response.start", "status": status, "headers": lines})
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _method(scope: Scope, of_socket: str) -> str:
+    """Tell the method of a request; a WebSocket has none."""
+    return scope["method"] if scope["type"] == "http" else of_socket
+
+
+def _route(scope: Scope) -> str:
+    """Tell the pattern of the route that was taken, which Litestar notes; empty when there was none."""
+    return str(scope.get("path_template", ""))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _limited(verdict: Verdict) -> str:

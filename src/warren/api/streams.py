@@ -5,9 +5,9 @@ A client that leaves cancels the source. A source that raises ends the stream wi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import aclosing, nullcontext
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
 from litestar import WebSocket
@@ -20,6 +20,7 @@ from warren.api.json import encode
 from warren.errors import WarrenError
 from warren.sdk.types.base import Response
 
+_T = TypeVar("_T")
 PING_SECONDS = 15.0
 WRITE_SECONDS = 10.0  # a reader that takes nothing for this long is dropped
 REASON_BYTES = 123  # RFC 6455 §5.5
@@ -111,7 +112,7 @@ async def send_bytes(socket: WebSocket[Any, Any, Any], source: AsyncIterable[byt
 async def send_events(socket: WebSocket[Any, Any, Any], source: AsyncIterable[object]) -> None:
     """Accept a WebSocket and send the events that an `EventStream` has, as `{"type": …, "data": …}`."""
 
-    async def events() -> Any:
+    async def events() -> AsyncGenerator[object]:
         yield {"type": "ping"}
         try:
             async with _closing(source) as values:
@@ -176,9 +177,15 @@ def cut_reason(reason: str) -> str:
     return reason.encode()[:REASON_BYTES].decode(errors="ignore")
 
 
-def _closing(source: AsyncIterable[Any]) -> Any:
+@asynccontextmanager
+async def _closing(source: AsyncIterable[_T]) -> AsyncGenerator[AsyncIterable[_T]]:
     """Close a generator when leaving, so that what it holds is given back now and not by the collector."""
-    return aclosing(source) if hasattr(source, "aclose") else nullcontext(source)  # pyright: ignore[reportArgumentType]
+    try:
+        yield source
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _body(error: Exception) -> Response:

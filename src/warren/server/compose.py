@@ -42,6 +42,11 @@ def control_plane_config(
         cache_folder=cache_folder(settings, environment),
         derp_map=_derp_map(settings, access_url, stun_port),
         daemons=settings.provisioner_daemons,
+        terraform_path=Path(settings.terraform_path) if settings.terraform_path else None,
+        terraform_release=Release(settings.terraform_download_url, sha256=settings.terraform_download_sha256)
+        if settings.terraform_download_url
+        else None,
+        coder_provider=CoderProvider(settings.coder_provider),
         wildcard_app_host=settings.wildcard_access_url,
         block_direct=settings.block_direct_connections,
         force_websockets=settings.derp_force_websockets,
@@ -173,7 +178,7 @@ def _deployment_settings(loaded: Loaded, access_url: str) -> DeploymentSettings:
         docs_url=settings.docs_url,
         hostname_prefix=settings.ssh_hostname_prefix,
         hostname_suffix=settings.workspace_hostname_suffix,
-        ssh_config_options=dict(line.partition("=")[::2] for line in settings.ssh_config_options),
+        ssh_config_options={line.partition("=")[0]: line.partition("=")[2] for line in settings.ssh_config_options},
         upgrade_message=settings.cli_upgrade_message,
         terms_of_service_url=settings.terms_of_service_url,
         experiments=settings.experiments,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from warren.api.convert import jobs as jobs_out
 from warren.domain import template as rules
@@ -13,7 +13,7 @@ from warren.sdk.types import templates as wire
 from warren.sdk.types.base import NIL_UUID, present
 from warren.sdk.types.users import MinimalUser
 from warren.services.template_versions import VersionView
-from warren.services.templates import NewTemplate, TemplateView
+from warren.services.templates import NewTemplate, TemplateChange, TemplateView
 
 REDACTED = "*redacted*"
 
@@ -99,9 +99,14 @@ def new_template(body: wire.CreateTemplate) -> NewTemplate:
     )
 
 
-def changes(body: wire.UpdateTemplate) -> Mapping[str, object]:
-    """Read which settings a request changes."""
-    return _given(body, _UPDATE_FIELDS) | _requirements(body.autostop_requirement, body.autostart_requirement)
+def changes(body: wire.UpdateTemplate) -> TemplateChange:
+    """Read what a request changes."""
+    return TemplateChange(
+        _given(body, _UPDATE_FIELDS) | _requirements(body.autostop_requirement, body.autostart_requirement),
+        private=body.disable_everyone_group_access,
+        touch_workspaces=body.update_workspace_last_used_at,
+        restart_dormancy=body.update_workspace_dormant_at,
+    )
 
 
 def _given(body: object, names: Sequence[str]) -> dict[str, object]:

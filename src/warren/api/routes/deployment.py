@@ -6,6 +6,7 @@ import re
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import get, post, put
 
 from warren.api import auth
@@ -15,6 +16,7 @@ from warren.authz.resources import RESOURCES
 from warren.domain.names import violation
 from warren.errors import Invalid, Violation
 from warren.sdk.types import deployment as wire
+from warren.sdk.types.base import Sparse
 from warren.sdk.types.organizations import AuthorizationObject, AuthorizationRequest
 from warren.services.agents import Agents
 from warren.services.authcheck import Authcheck
@@ -22,6 +24,15 @@ from warren.services.deployment import Deployment
 
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 ME = "me"
+
+
+class UpdateAppearance(Sparse, frozen=True):
+    """Dress the deployment."""
+
+    application_name: str = ""
+    logo_url: str = ""
+    service_banner: wire.Banner = wire.Banner(enabled=False)
+    announcement_banners: list[wire.Banner] = []
 
 
 @get("/api/v2/deployment/config")
@@ -82,17 +93,15 @@ async def read_appearance(scope: Any, deployment: Deployment, agents: Agents) ->
 
 
 @put("/api/v2/appearance")
-async def write_appearance(data: dict[str, Any], actor: Actor, deployment: Deployment) -> wire.Appearance:
+async def write_appearance(data: UpdateAppearance, actor: Actor, deployment: Deployment) -> wire.Appearance:
     """Dress the deployment."""
-    banners = data.get("announcement_banners") or []
-    for banner in banners if isinstance(banners, list) else []:
-        colour = str(banner.get("background_color", "")) if isinstance(banner, dict) else ""
+    for banner in [data.service_banner, *data.announcement_banners]:
+        colour = banner.background_color
         if colour and not _COLOUR.fullmatch(colour):
             raise Invalid(
                 "Invalid color format", violations=[Violation("background_color", f'"{colour}" is no #rgb or #rrggbb')]
             )
-    known = ("application_name", "logo_url", "service_banner", "announcement_banners")
-    await deployment.write_appearance(actor, {name: data[name] for name in known if name in data})
+    await deployment.write_appearance(actor, msgspec.to_builtins(data))
     return _appearance(await deployment.read_appearance(), deployment)
 
 
@@ -103,7 +112,7 @@ def _appearance(found: Any, deployment: Deployment) -> wire.Appearance:
         logo_url=str(found.get("logo_url", "")),
         docs_url=deployment.settings.docs_url,
         service_banner=_banner(found.get("service_banner") or {}),
-        announcement_banners=[_banner(each) for each in found.get("announcement_banners") or []],
+        announcement_banners=list(map(_banner, found.get("announcement_banners") or [])),
     )
 
 

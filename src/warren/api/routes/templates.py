@@ -60,10 +60,7 @@ async def read(template: str, actor: Actor, templates: Templates) -> wire.Templa
 @patch("/api/v2/templates/{template:str}")
 async def update(template: str, data: wire.UpdateTemplate, actor: Actor, templates: Templates) -> wire.Template:
     """Change a template's settings."""
-    view = await templates.update(
-        actor, path_uuid(template), convert.changes(data), private=data.disable_everyone_group_access
-    )
-    return convert.template(view)
+    return convert.template(await templates.update(actor, path_uuid(template), convert.changes(data)))
 
 
 @delete("/api/v2/templates/{template:str}", status_code=200)
