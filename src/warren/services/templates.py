@@ -16,7 +16,7 @@ from warren.domain import template as rules
 from warren.domain.search import TemplateFilter, template_filter
 from warren.domain.template import Template, TemplateSettings, TemplateStats
 from warren.errors import Conflict, Invalid, NotFound, Violation
-from warren.storage import jobs, template_versions, templates
+from warren.storage import jobs, template_versions, templates, workspaces
 from warren.storage.notify import publish
 
 TOPIC = "template"
@@ -38,6 +38,19 @@ class NewTemplate:
     version_id: UUID
     settings: TemplateSettings
     private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateChange:
+    """What is to be changed: some settings, and what follows for the workspaces that exist.
+
+    `private` takes the template from everyone, or gives it to everyone; `None` leaves that as it is.
+    """
+
+    settings: Mapping[str, object]
+    private: bool | None = None
+    touch_workspaces: bool = False
+    restart_dormancy: bool = False
 
 
 def as_object(template: Template) -> Object:
@@ -139,25 +152,34 @@ class Templates:
                 violations=[Violation("template_version_id", "Template version is archived")],
             )
 
-    async def update(
-        self, actor: Actor, template_id: UUID, changes: Mapping[str, object], *, private: bool | None
-    ) -> TemplateView:
-        """Change settings; `private` takes the template from everyone, or gives it to everyone."""
+    async def update(self, actor: Actor, template_id: UUID, wanted: TemplateChange) -> TemplateView:
+        """Change settings, with what follows for the workspaces that exist."""
         async with self._pool.connection() as db:
             template = await templates.lock(db, template_id)
             actor.require(Action.UPDATE, as_object(template))
             # The keys are fields of the settings; the route makes them from the request's own fields.
-            settings = replace(template.settings, **changes)  # pyright: ignore[reportArgumentType]
+            settings = replace(template.settings, **wanted.settings)  # pyright: ignore[reportArgumentType]
             rules.check_settings(settings)
             if settings.name != template.settings.name:
                 await self._check_name_free(db, template.organization_id, settings.name, except_id=template_id)
-            everyone = str(template.organization_id)
-            groups = {group: actions for group, actions in template.group_acl.items() if group != everyone}
-            if private is False or (private is None and everyone in template.group_acl):
-                groups[everyone] = template.group_acl.get(everyone, rules.USE)
-            await templates.update(db, template_id, settings, groups, self._clock.now())
+            await templates.update(db, template_id, settings, _groups(template, wanted.private), self._clock.now())
+            await self._apply_to_workspaces(db, template, settings, wanted)
             await publish(db, TOPIC, template_id)
             return await self._view(db, await templates.get(db, template_id))
+
+    async def _apply_to_workspaces(
+        self, db: AsyncConnection, before: Template, settings: TemplateSettings, wanted: TemplateChange
+    ) -> None:
+        now = self._clock.now()
+        if wanted.touch_workspaces:
+            await workspaces.touch_of_template(db, before.id, now)
+        if wanted.restart_dormancy:
+            await workspaces.restart_dormancy(db, before.id, now)
+        kept_ms = settings.time_til_dormant_autodelete_ms
+        if wanted.restart_dormancy or kept_ms != before.settings.time_til_dormant_autodelete_ms:
+            await workspaces.reschedule_deletion(db, before.id, kept_ms)
+        if before.settings.allow_user_autostop and not settings.allow_user_autostop:
+            await workspaces.set_ttl_of_template(db, before.id, settings.default_ttl_ms or None)
 
     async def delete(self, actor: Actor, template_id: UUID) -> None:
         """Delete a template that no workspace uses."""
@@ -181,6 +203,14 @@ class Templates:
             rules.check_promotion(version, job.status, template_id)
             await templates.set_active_version(db, template_id, version_id, self._clock.now())
             await publish(db, TOPIC, template_id)
+
+
+def _groups(template: Template, private: bool | None) -> Mapping[str, Sequence[str]]:
+    everyone = str(template.organization_id)
+    groups = {group: actions for group, actions in template.group_acl.items() if group != everyone}
+    if private is False or (private is None and everyone in template.group_acl):
+        groups[everyone] = template.group_acl.get(everyone, rules.USE)
+    return groups
 
 
 COLUMNS = Columns(

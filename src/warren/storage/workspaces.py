@@ -334,6 +334,39 @@ async def touch(db: AsyncConnection, workspace_id: UUID, now: datetime) -> None:
     await db.execute("UPDATE workspaces SET last_used_at = %s WHERE id = %s", (now, workspace_id))
 
 
+async def touch_of_template(db: AsyncConnection, template_id: UUID, now: datetime) -> None:
+    """Note that all workspaces of a template are in use."""
+    await db.execute(
+        "UPDATE workspaces SET last_used_at = %s WHERE template_id = %s AND NOT deleted", (now, template_id)
+    )
+
+
+async def restart_dormancy(db: AsyncConnection, template_id: UUID, now: datetime) -> None:
+    """Let the sleep of all dormant workspaces of a template begin now."""
+    await db.execute(
+        """
+        UPDATE workspaces SET dormant_at = %s
+        WHERE template_id = %s AND dormant_at IS NOT NULL AND NOT deleted""",
+        (now, template_id),
+    )
+
+
+async def reschedule_deletion(db: AsyncConnection, template_id: UUID, after_ms: int) -> None:
+    """Work out anew when the dormant workspaces of a template are deleted; never when `after_ms` is 0."""
+    await db.execute(
+        """
+        UPDATE workspaces
+        SET deleting_at = CASE WHEN %(ms)s > 0 THEN dormant_at + %(ms)s * interval '1 millisecond' END
+        WHERE template_id = %(template_id)s AND dormant_at IS NOT NULL AND NOT deleted""",
+        {"ms": after_ms, "template_id": template_id},
+    )
+
+
+async def set_ttl_of_template(db: AsyncConnection, template_id: UUID, ttl_ms: int | None) -> None:
+    """Store how long all workspaces of a template run after a start."""
+    await db.execute("UPDATE workspaces SET ttl_ms = %s WHERE template_id = %s AND NOT deleted", (ttl_ms, template_id))
+
+
 async def mark_deleted(db: AsyncConnection, workspace_id: UUID, now: datetime) -> None:
     """Mark a workspace deleted; its name is free again."""
     await db.execute("UPDATE workspaces SET deleted = true, updated_at = %s WHERE id = %s", (now, workspace_id))

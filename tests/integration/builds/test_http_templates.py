@@ -171,3 +171,49 @@ async def test_dry_run(site: Site) -> None:
     assert [item["output"] for item in (await site.admin.get(f"{run}/logs")).json()] == ["planned"]
     assert (await site.member.get(run)).status_code == 404
     assert (await site.admin.get(f"{run}/matched-provisioners")).json()["count"] == 1
+
+
+async def test_a_template_change_reaches_its_workspaces(site: Site) -> None:
+    template = await template_of(site)
+    workspace = await workspace_of(site, template, ttl_ms=7200000)
+    path, own = f"/templates/{template['id']}", f"/workspaces/{workspace['id']}"
+    dormant = (await site.admin.put(f"{own}/dormant", json={"dormant": True})).json()
+    assert dormant["deleting_at"] is None
+    answer = await site.admin.patch(
+        path,
+        json={
+            "time_til_dormant_autodelete_ms": 3600000,
+            "update_workspace_last_used_at": True,
+            "update_workspace_dormant_at": True,
+            "allow_user_autostop": False,
+            "default_ttl_ms": 60000,
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    after = (await site.admin.get(own)).json()
+    assert after["last_used_at"] > workspace["last_used_at"]
+    assert after["dormant_at"] > dormant["dormant_at"]
+    assert after["deleting_at"] > after["dormant_at"]
+    assert after["ttl_ms"] == 60000
+    assert (await site.admin.put(f"{own}/ttl", json={"ttl_ms": 120000})).status_code == 400
+
+
+async def test_a_private_template_is_hidden(site: Site) -> None:
+    template = await template_of(site)
+    path = f"/templates/{template['id']}"
+    assert (await site.member.get(path)).status_code == 200
+    await site.admin.patch(path, json={"disable_everyone_group_access": True})
+    assert (await site.member.get(path)).status_code == 404
+    assert (await site.member.get("/templates")).json() == []
+    answer = await site.member.post("/users/me/workspaces", json={"template_id": template["id"], "name": "x"})
+    assert answer.status_code == 400
+    await site.admin.patch(path, json={"disable_everyone_group_access": False})
+    assert (await site.member.get(path)).status_code == 200
+
+
+async def test_a_deprecated_template_makes_no_workspaces(site: Site) -> None:
+    template = await template_of(site)
+    await site.admin.patch(f"/templates/{template['id']}", json={"deprecation_message": "use the other one"})
+    answer = await site.admin.post("/users/me/workspaces", json={"template_id": template["id"], "name": "x"})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "use the other one")
+    assert [item["deprecated"] for item in (await site.admin.get("/templates?q=deprecated:true")).json()] == [True]
