@@ -110,6 +110,7 @@ class ClientWebSocket(ByteStream):
             answered = self._take_events()
             self._check_handshake()
             if answered is not None:
+                await self._flush()  # the answer to a ping that came with it
                 return
 
     def _check_handshake(self) -> None:

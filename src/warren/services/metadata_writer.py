@@ -58,7 +58,8 @@ class MetadataWriter:
         self._waiting = {}
         try:
             async with self._pool.connection() as db:
-                values = [(agent_id, value, at) for (agent_id, _), (value, at) in batch.items()]
+                # In one order, so that two replicas cannot wait for each other's rows.
+                values = [(key[0], *batch[key]) for key in sorted(batch)]
                 await agent_metadata.update(db, values)
                 for agent_id in {agent_id for agent_id, _ in batch}:
                     await publish(db, AGENT_METADATA, agent_id)
@@ -66,3 +67,6 @@ class MetadataWriter:
             self._waiting = batch | self._waiting
             self._arrived.set()
             log.warning("metadata.delayed", values=len(self._waiting), error=str(error))
+        except Exception:
+            # Agents send newer values anyway; the server must not end for these.
+            log.exception("metadata.lost", values=len(batch))

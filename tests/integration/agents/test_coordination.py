@@ -126,6 +126,30 @@ async def test_a_malformed_id_ends_the_call(agency: Agency) -> None:
                 await call.receive()
 
 
+async def test_a_client_that_does_not_read_is_dropped(agency: Agency) -> None:
+    client_id = uuid4()
+    async with agency.connect_agent() as (agent, _), agent.stream(TailnetAPI.Coordinate) as agent_call:
+        await publish(agent_call, node(agency.agent_id))
+        async with agency.connect_client(client_id) as client, client.stream(TailnetAPI.Coordinate) as call:
+            await publish(call, node(client_id))
+            await add_tunnel(call, agency.agent_id)
+            assert (await hear(agent_call)).kind == Kind.KIND_NODE
+            dropped: pb.CoordinateResponse.PeerUpdate | None = None
+            with anyio.fail_after(15):
+                async with anyio.create_task_group() as tasks:
+
+                    async def publish_on() -> None:
+                        for region in range(1, 10_000):
+                            await publish(agent_call, node(agency.agent_id, region=region))
+
+                    tasks.start_soon(publish_on)
+                    dropped = await hear(agent_call)
+                    tasks.cancel_scope.cancel()
+            assert dropped is not None
+            assert (dropped.id, dropped.kind) == (client_id.bytes, Kind.KIND_DISCONNECTED)
+            assert dropped.reason == "failed update"
+
+
 async def test_a_server_that_stops_says_so(agency: Agency) -> None:
     async with agency.connect_client() as client, client.stream(TailnetAPI.Coordinate) as call:
         await publish(call, node(uuid4()))
