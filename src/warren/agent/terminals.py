@@ -130,14 +130,15 @@ class ReconnectingTerminal:
 
     async def _apply(self, message: TerminalMessage) -> None:
         view = memoryview(message.data.encode(errors="surrogatepass"))
-        while view and self._terminal.fileno() >= 0:
-            try:
-                view = view[os.write(self._terminal.fileno(), view) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._terminal.fileno())
-            except OSError:  # it ended; the output says so
-                return
-        self._terminal.resize(TerminalSize(message.width, message.height))
+        try:
+            while view and self._terminal.fileno() >= 0:
+                try:
+                    view = view[os.write(self._terminal.fileno(), view) :]
+                except BlockingIOError:
+                    await anyio.wait_writable(self._terminal.fileno())
+            self._terminal.resize(TerminalSize(message.width, message.height))
+        except (OSError, anyio.ClosedResourceError):  # it ended; the output says so
+            return
 
 
 class Terminals:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator
@@ -123,6 +124,19 @@ async def test_an_idle_terminal_ends(port: int, workspace: Workspace, monkeypatc
     with anyio.fail_after(5):
         while alive(int(mark.read_text())):
             await anyio.sleep(0.02)
+
+
+async def test_a_program_that_ends_under_a_flood_of_input(port: int, workspace: Workspace) -> None:
+    async with view(port, uuid4(), "stty raw -echo; echo ready; sleep 0.5") as viewer:
+        await viewer.wait_for(b"ready")
+        with contextlib.suppress(OSError):  # the terminal may end before all is sent
+            await viewer.type("x" * 500_000)
+        await viewer.end()
+    reports = workspace.connections.reports
+    while len(reports) < 2:
+        await anyio.sleep(0.01)
+    reports.confirm()
+    assert (await reports.first()).reason == "graceful"
 
 
 async def test_bad_requests_close_the_connection(port: int) -> None:
