@@ -73,6 +73,13 @@ def parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_coder_provider(text: str) -> str:
+    """Read which Terraform provider to use."""
+    if text not in ("builtin", "registry"):
+        raise ValueError(f'"{text}" is neither builtin nor registry')
+    return text
+
+
 def parse_address(text: str) -> str:
     """Read `host:port`; empty is none."""
     if not text:
@@ -238,6 +245,10 @@ class Settings:
     dangerous_disable_rate_limits: bool = _opt(False, parse_bool, SESSIONS, "No limits at all.", hidden=True, config="rate_limit.disable_all")
 
     provisioner_daemons: int = _opt(3, int, PROVISIONING, "Builds that this server runs at once; 0 for none.", yaml="provisioning.daemons", config="provisioner.daemons")
+    terraform_path: str = _opt("", str, PROVISIONING, "Terraform or OpenTofu to run; empty to look on the PATH.", yaml="provisioning.terraformPath")
+    terraform_download_url: str = _opt("", parse_url, PROVISIONING, "Where to fetch a pinned Terraform from if none is found, such as https://releases.hashicorp.com/terraform; empty for nowhere.", yaml="provisioning.terraformDownloadURL")
+    terraform_download_sha256: str = _opt("", str, PROVISIONING, "SHA-256 that the fetched archive must have; empty to believe what is published beside it.", yaml="provisioning.terraformDownloadSHA256")
+    coder_provider: str = _opt("builtin", parse_coder_provider, PROVISIONING, "The coder/coder provider of templates: builtin (served by Warren) or registry (the published one).", yaml="provisioning.coderProvider")
     provisioner_types: list[str] = _opt(["terraform"], parse_list, PROVISIONING, "Accepted; terraform.", yaml="provisioning.daemonTypes", config="provisioner.daemon_types", hidden=True)
     provisioner_daemon_psk: Secret = _opt(Secret(), Secret, PROVISIONING, "Key that external provisioners may use.", config="provisioner.daemon_psk")
     provisioner_force_cancel_interval: timedelta = _opt(10 * _MINUTE, parse_duration, PROVISIONING, "How long a build may take to cancel.", yaml="provisioning.forceCancelInterval", config="provisioner.force_cancel_interval")

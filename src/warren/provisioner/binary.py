@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,13 @@ from warren.errors import Invalid, Unavailable
 MINIMUM = (1, 1, 0)
 JSON_INIT = (1, 9, 0)  # `init -json` exists from here on
 TYPED_GRAPH = (1, 7, 0)  # from here on `graph` must be asked for the graph of a plan
+DOWNLOAD_VERSION = "1.14.5"  # what is fetched where that is allowed
+_PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
 _VERSION_SECONDS = 30
 HINT = (
     "install Terraform 1.9 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu 1.8 or newer "
-    "(https://opentofu.org/docs/intro/install), put it on the PATH of this process, or name it with --terraform-path"
+    "(https://opentofu.org/docs/intro/install) and put it on the PATH of this process, name it with --terraform-path, "
+    "or allow a download with --terraform-download-url"
 )
 
 
@@ -37,6 +42,24 @@ class Binary:
     def at_least(self, version: tuple[int, int, int]) -> bool:
         """Tell whether this is `version` or newer."""
         return self.version >= version
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Which Terraform to fetch, and from where.
+
+    The digest published beside the archive is always checked; `sha256` pins it, so that the place need not be trusted.
+    """
+
+    url: str
+    version: str = DOWNLOAD_VERSION
+    sha256: str = ""
+
+    @property
+    def archive(self) -> str:
+        """Name the archive for this machine."""
+        machine = platform.machine().lower()
+        return f"terraform_{self.version}_{sys.platform}_{_PROCESSORS.get(machine, machine)}.zip"
 
 
 class _Version(msgspec.Struct, frozen=True):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import platform
-import sys
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,33 +17,12 @@ from anyio import to_thread
 
 from warren.errors import Unavailable
 from warren.provisioner import binary
-from warren.provisioner.binary import Binary
+from warren.provisioner.binary import Binary, Release
 
 log = structlog.get_logger()
 
-DEFAULT_URL = "https://releases.hashicorp.com/terraform"
-DEFAULT_VERSION = "1.14.5"
 _TIMEOUT_SECONDS = 60.0
 _MAX_BYTES = 500 << 20
-_PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Which Terraform to fetch, and from where.
-
-    The digest published beside the archive is always checked; `sha256` pins it, so that the place need not be trusted.
-    """
-
-    url: str = DEFAULT_URL
-    version: str = DEFAULT_VERSION
-    sha256: str = ""
-
-    @property
-    def archive(self) -> str:
-        """Name the archive for this machine."""
-        machine = platform.machine().lower()
-        return f"terraform_{self.version}_{sys.platform}_{_PROCESSORS.get(machine, machine)}.zip"
 
 
 async def install(release: Release, cache: Path) -> Binary:

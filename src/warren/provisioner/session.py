@@ -20,7 +20,7 @@ from warren.clock import Clock
 from warren.errors import WarrenError
 from warren.provisioner import archive, environment, modules, parse, planned, resources
 from warren.provisioner import replacements as replaced
-from warren.provisioner.binary import Binary
+from warren.provisioner.binary import Binary, Release
 from warren.provisioner.graph import Graph
 from warren.provisioner.model import (
     BuildMetadata,
@@ -42,7 +42,6 @@ from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, PLAN_FILE, STATE_
 
 if TYPE_CHECKING:
     from warren.provisioner.coder_provider.server import RunningProvider
-    from warren.provisioner.install import Release
 
 StageListener = Callable[[str, LogLine], None]
 

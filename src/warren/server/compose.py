@@ -15,6 +15,8 @@ from warren.clock import Clock
 from warren.errors import Invalid
 from warren.net import derp_map
 from warren.net.derp_map import EmbeddedRegion
+from warren.provisioner.binary import Release
+from warren.provisioner.model import CoderProvider
 from warren.server.control_plane import ControlPlane, ControlPlaneConfig
 from warren.services.authcheck import Authcheck
 from warren.services.deployment import Deployment, DeploymentSettings

@@ -24,6 +24,7 @@ from warren import __version__
 from warren.api.workspace_pages import WorkspacePages
 from warren.clock import Clock
 from warren.net.derp_map import DERPMap
+from warren.provisioner.binary import Release
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.provisioner.session import CoderProvider, ProvisionerConfig
 from warren.provisioner.workdir import Cache, recover
@@ -74,6 +75,7 @@ class ControlPlaneConfig:
     provisioner_daemon_psk: str = ""
     allow_workspace_renames: bool = False
     terraform_path: Path | None = None
+    terraform_release: Release | None = None
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     replica_id: UUID = field(default_factory=uuid4)
     host_environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -214,6 +216,7 @@ def _provisioner(config: ControlPlaneConfig, cache: Cache) -> ProvisionerConfig:
         cache=cache,
         host_environment=dict(config.host_environment or os.environ),
         terraform_path=config.terraform_path,
+        release=config.terraform_release,
         coder_provider=config.coder_provider,
         extra_path=str(Path(sys.argv[0]).resolve().parent)
         if Path(sys.argv[0]).name == "warren"

@@ -17,8 +17,8 @@ import pytest
 
 from warren.errors import Invalid, Unavailable
 from warren.provisioner import binary
-from warren.provisioner.binary import parse_version
-from warren.provisioner.install import Release, install
+from warren.provisioner.binary import Release, parse_version
+from warren.provisioner.install import install
 
 pytestmark = pytest.mark.anyio
 
