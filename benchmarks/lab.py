@@ -118,7 +118,10 @@ class Lab:
     def template(self) -> None:
         """Push the starter template `local`."""
         self.run("templates", "init", "--id", "local", str(self.folder / "template"))
-        self.run("templates", "push", "local", "--directory", str(self.folder / "template"), "--yes")
+        homes = f"data_dir={self.folder / 'workspaces'}"
+        self.run(
+            "templates", "push", "local", "--directory", str(self.folder / "template"), "--variable", homes, "--yes"
+        )
 
     def workspace(self) -> None:
         """Create `dev` once, and wait until it answers."""

@@ -222,7 +222,8 @@ def push_template(place: Place, say: Callable[[str], None]) -> None:
     source = place.folder / "template"
     shutil.rmtree(source, ignore_errors=True)
     warren(place, "templates", "init", "--id", TEMPLATE, str(source))
-    warren(place, "templates", "push", TEMPLATE, "--directory", str(source), "--yes")
+    homes = f"data_dir={place.folder / 'workspaces'}"
+    warren(place, "templates", "push", TEMPLATE, "--directory", str(source), "--variable", homes, "--yes")
 
 
 def create_workspace(place: Place, say: Callable[[str], None]) -> None:
