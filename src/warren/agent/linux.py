@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from warren.agent.system import Command, ListeningPort, MemoryUsage, TerminalSize
 from warren.agent.terminal_modes import with_modes
@@ -128,7 +129,11 @@ class LinuxProcesses:
         status = process.poll()
         if status is not None:
             return status
-        descriptor = os.pidfd_open(process.pid)
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except OSError:  # kernels before 5.3, and sandboxes that know no pidfd: a thread per child
+            limiter = anyio.CapacityLimiter(1)
+            return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True, limiter=limiter)
         try:
             await anyio.wait_readable(descriptor)
         finally:

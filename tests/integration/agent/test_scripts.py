@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -123,6 +125,17 @@ async def test_a_script_that_cannot_start_is_reported(bench: Bench) -> None:
     assert await runner.run_stage(Stage.START) is ScriptStatus.EXIT_FAILURE
     assert bench.runs[0].exit_code == 255
     assert "could not run script" in bench.lines[0][0]
+
+
+async def test_a_kernel_without_pidfds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, "no such call")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    runner = bench.runner(script("sleep 0.1; exit 3"), script("sleep 0.1; echo fine"))
+    with anyio.fail_after(5):
+        assert await runner.run_stage(Stage.START) is ScriptStatus.EXIT_FAILURE
+    assert ("fine", LogLevel.INFO) in bench.lines
 
 
 async def test_scripts_run_by_the_clock(bench: Bench) -> None:
