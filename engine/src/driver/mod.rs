@@ -56,6 +56,23 @@ pub fn random_key() -> [u8; 32] {
     random::bytes()
 }
 
+/// Allocations from this size on get pages of their own, which cost nothing until they are touched.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_PAGES_FROM: libc::c_int = 512 << 10;
+
+/// Keep the C library from raising the limit above which it maps fresh pages: a connection's large buffers would then
+/// be carved from memory that was used before, and be filled with zeros for nothing.
+fn keep_large_buffers_cheap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // SAFETY: mallopt may be called at any time, and this option only sets a number.
+        ONCE.call_once(|| unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_FROM);
+        });
+    }
+}
+
 /// What an engine is made of.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -118,6 +135,7 @@ pub struct Driver {
 impl Driver {
     /// Start the thread. The error is a sentence.
     pub fn start(config: Config) -> Result<Self, String> {
+        keep_large_buffers_cheap();
         let outbox = Arc::new(Outbox::new().map_err(|error| format!("no socket for events: {error}"))?);
         let (commands, received) = mpsc::channel();
         let poll = mio::Poll::new().map_err(|error| format!("no poll: {error}"))?;
