@@ -87,6 +87,11 @@ async def _insert_agent(
     db: AsyncConnection, resource_id: UUID, agent: Agent, now: datetime, workspace_id: UUID | None
 ) -> UUID:
     agent_id = uuid4()
+    token = uuid4()
+    if workspace_id is not None:
+        # A plan knows no token, and repeats the tokens of earlier builds: only a build's own agents answer to them.
+        token = _token(agent.token)
+        await _retire_token(db, token, workspace_id)
     await db.execute(
         """
         INSERT INTO workspace_agents (
@@ -98,8 +103,7 @@ async def _insert_agent(
             agent_id,
             resource_id,
             agent.name,
-            # A plan knows no token, and repeats the tokens of earlier builds: only a build's own agents answer to them.
-            _token(agent.token) if workspace_id else uuid4(),
+            token,
             agent.instance_id or None,
             agent.architecture,
             agent.operating_system,
@@ -121,6 +125,17 @@ async def _insert_agent(
     for app in agent.apps:
         await _insert_app(db, agent_id, app, now, workspace_id)
     return agent_id
+
+
+async def _retire_token(db: AsyncConnection, token: UUID, workspace_id: UUID) -> None:
+    """Take a token from an older agent of a workspace: a resource that was kept may have kept its token too."""
+    await db.execute(
+        """
+        UPDATE workspace_agents a SET auth_token = gen_random_uuid()
+        FROM workspace_resources r JOIN workspace_builds b ON b.job_id = r.job_id
+        WHERE a.auth_token = %s AND r.id = a.resource_id AND b.workspace_id = %s""",
+        (token, workspace_id),
+    )
 
 
 def _token(text: str) -> UUID:

@@ -400,3 +400,22 @@ async def test_a_server_that_comes_back_ends_what_it_left(world: World, database
         assert await world.builds.state(world.admin, build.view.build.id) == b"left behind"
         await world.build(workspace, "start")
         assert (await daemon.build()).workspace_build.state == b"left behind"
+
+
+async def test_an_agent_may_keep_its_token_over_builds(world: World) -> None:
+    daemon = await world.daemon()
+    token = "2b6f0cc9-04d1-4b0f-9c43-2d1a0f3b1d11"
+    workspace = await world.workspace(await world.template(daemon))
+    await daemon.build(resources=[resource(agent(token=token))])
+    await world.build(workspace, "start")
+    await daemon.build(resources=[resource(agent(token=token))])
+    async with world.pool.connection() as db:
+        cursor = await db.execute("SELECT deleted FROM workspace_agents WHERE auth_token = %s", (token,))
+        assert await cursor.fetchall() == [(False,)]
+
+
+async def test_a_token_that_is_none_is_refused(world: World) -> None:
+    daemon = await world.daemon()
+    await world.workspace(await world.template(daemon))
+    with pytest.raises(RemoteError, match="invalid auth token format; must be uuid"):
+        await daemon.build(resources=[resource(agent(token="secret"))])
