@@ -342,6 +342,28 @@ def monitoring(document: Mapping[str, object] | None) -> Monitoring:
     return Monitoring(None if memory is None else bool(_entry(memory, "enabled")), found)
 
 
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A message to all who log in to a workspace."""
+
+    enabled: bool = False
+    message: str = ""
+    background_color: str = ""
+
+
+def banners(appearance: object) -> Sequence[Banner]:
+    """Read the banners of a deployment's appearance, as it is stored."""
+    found = _entry(appearance, "announcement_banners")
+    return [
+        Banner(
+            bool(_entry(each, "enabled")),
+            str(_entry(each, "message") or ""),
+            str(_entry(each, "background_color") or ""),
+        )
+        for each in (cast("list[object]", found) if isinstance(found, list) else [])  # isinstance leaves it unknown
+    ]
+
+
 def _entry(document: object, name: str) -> object:
     # What isinstance leaves unknown came from JSON: its keys are texts.
     return cast("dict[str, object]", document).get(name) if isinstance(document, dict) else None

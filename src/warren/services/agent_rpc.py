@@ -6,7 +6,7 @@ merely too much is cut, or refused in the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -30,9 +30,10 @@ from warren.rpc.methods import AgentAPI, AnyMethod
 from warren.rpc.multiplexer import Multiplexer
 from warren.services.agents import AgentSettings, append_logs, report_change, store_app_status
 from warren.services.coordination import Coordination
+from warren.services.deployment import APPEARANCE
 from warren.services.metadata_writer import MetadataWriter
 from warren.services.sub_agents import SubAgents
-from warren.storage import agent_metadata, agent_stats, agents, connection_logs, workspaces
+from warren.storage import agent_metadata, agent_stats, agents, connection_logs, deployment, workspaces
 from warren.storage.agents import AgentIdentity
 from warren.storage.connection_logs import ConnectionReport
 
@@ -201,12 +202,26 @@ class _Session:
         return message
 
     async def get_service_banner(self, _: pb.GetServiceBannerRequest) -> pb.ServiceBanner:
-        """Tell the banner as old agents ask for it: none is set."""
-        return pb.ServiceBanner()
+        """Tell the first banner, as old agents ask for it."""
+        banner = next(iter(await self._banners()), rules.Banner())
+        return pb.ServiceBanner(
+            enabled=banner.enabled, message=banner.message, background_color=banner.background_color
+        )
 
     async def get_announcement_banners(self, _: pb.GetAnnouncementBannersRequest) -> pb.GetAnnouncementBannersResponse:
-        """Tell the banners: none are set."""
-        return pb.GetAnnouncementBannersResponse()
+        """Tell what the operator announces."""
+        return pb.GetAnnouncementBannersResponse(
+            announcement_banners=[
+                pb.BannerConfig(
+                    enabled=banner.enabled, message=banner.message, background_color=banner.background_color
+                )
+                for banner in await self._banners()
+            ]
+        )
+
+    async def _banners(self) -> Sequence[rules.Banner]:
+        async with self._pool.connection() as db:
+            return rules.banners(await deployment.read_config(db, APPEARANCE))
 
     async def monitoring_configuration(
         self, _: pb.GetResourcesMonitoringConfigurationRequest

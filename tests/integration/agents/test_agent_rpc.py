@@ -18,6 +18,7 @@ from warren.errors import Forbidden, NotFound, RemoteError, TooLarge, Unauthenti
 from warren.rpc._pb import agent_pb2 as pb
 from warren.rpc.drpc import Client
 from warren.rpc.methods import AgentAPI
+from warren.storage import deployment
 
 pytestmark = pytest.mark.anyio
 
@@ -397,3 +398,18 @@ async def test_an_agent_keeps_sub_agents(agency: Agency) -> None:
         assert not (await client.unary(AgentAPI.ListSubAgents, pb.ListSubAgentsRequest())).agents
     with pytest.raises(Unauthenticated):
         await agency.agents.authenticate(UUID(bytes=made.agent.auth_token))
+
+
+async def test_banners_are_those_of_the_deployment(agency: Agency) -> None:
+    async with agency.connect_agent() as (client, _):
+        none = await client.unary(AgentAPI.GetAnnouncementBanners, pb.GetAnnouncementBannersRequest())
+        assert not none.announcement_banners
+        assert not (await client.unary(AgentAPI.GetServiceBanner, pb.GetServiceBannerRequest())).enabled
+        banner = {"enabled": True, "message": "Maintenance", "background_color": "#ff0000"}
+        async with agency.world.pool.connection() as db:
+            await deployment.write_config(db, "appearance", {"announcement_banners": [banner]})
+        [found] = (
+            await client.unary(AgentAPI.GetAnnouncementBanners, pb.GetAnnouncementBannersRequest())
+        ).announcement_banners
+        assert (found.enabled, found.message, found.background_color) == (True, "Maintenance", "#ff0000")
+        assert (await client.unary(AgentAPI.GetServiceBanner, pb.GetServiceBannerRequest())).message == "Maintenance"

@@ -14,7 +14,7 @@ from warren.api.convert import agents as convert
 from warren.api.params import Query, path_uuid
 from warren.api.streams import EventStream, send_events, send_values
 from warren.authz.policy import Actor
-from warren.errors import Invalid, Unavailable, Violation
+from warren.errors import Invalid, Violation
 from warren.sdk.types import agents as wire
 from warren.services.agents import Agents
 from warren.services.coordination import Coordination
@@ -114,7 +114,7 @@ async def _metadata(agents: Agents, agent_id: UUID) -> AsyncGenerator[list[wire.
 async def listening_ports(agent: str, actor: Actor, agents: Agents) -> wire.ListeningPorts:
     """List the ports on which something listens; the control plane has no tunnel of its own to ask through yet."""
     await agents.check_connected(actor, path_uuid(agent))
-    raise Unavailable("The control plane cannot ask agents for their ports yet.")
+    raise Invalid("Listening ports are not available.", detail="The control plane cannot ask agents for them yet.")
 
 
 routes = [
