@@ -6,9 +6,7 @@ A scripted daemon plays Terraform; the whole, with the real one, is told in `tes
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from tests.integration.builds.conftest import world as world
 from tests.integration.builds.http import Site
 from tests.integration.builds.scripted_daemon import ScriptedDaemon, agent, resource
 from tests.integration.builds.test_http import PARAMETERS, PRESETS
+from tests.integration.cli.runner import Runner
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
 pytestmark = pytest.mark.anyio
@@ -36,20 +35,8 @@ class CLI:
 
     async def __call__(self, *words: str, data: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `status` is the exit code it must have."""
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("WARREN_", "CODER_", "PYTHON"))
-        } | {
-            "WARREN_URL": self.site.url,
-            "WARREN_SESSION_TOKEN": self.site.admin_token,
-            "WARREN_CONFIG_DIR": str(self.folder),
-            "PYTHONWARNINGS": "error",
-        }
-        with anyio.fail_after(15):
-            command = [sys.executable, "-m", "warren", *words]
-            ran = await anyio.run_process(command, input=data.encode(), check=False, env=environment)
-        done = subprocess.CompletedProcess(words, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
-        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        variables = {"WARREN_URL": self.site.url, "WARREN_SESSION_TOKEN": self.site.admin_token}
+        return await Runner(self.folder, variables)(*words, data=data, status=status)
 
     async def while_building(self, *words: str, state: bytes = b"{}") -> subprocess.CompletedProcess[str]:
         """Run a command that waits for a build, and do the build."""

@@ -14,7 +14,7 @@ import click
 from warren.cli import archive, job_log, params, ui
 from warren.cli.command import command
 from warren.cli.context import Context, org_option
-from warren.errors import Conflict, Invalid, NotFound
+from warren.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from warren.sdk.types.organizations import Organization
@@ -124,11 +124,14 @@ async def import_version(
         version = await _queue(context, organization, source, template, file_id)
         try:
             await job_log.follow(context.terminal, job_log.of_version(client, version), verbose=context.options.verbose)
-        except job_log.JobFailed:
+        except job_log.JobFailed as error:
             failed = await client.templates.version(version.id)
             if failed.job.error_code != MISSING_VARIABLES:
                 raise
-            source = await _ask_variables(context, source, failed.id)
+            asked = await _ask_variables(context, source, failed.id)
+            if asked == source:
+                raise Invalid(error.message, hint="pass --variable name=value") from error
+            source = asked
             continue
         version = await client.templates.version(version.id)
         if always_prompt:
@@ -174,8 +177,6 @@ async def _ask_variables(context: Context, source: Source, version_id: UUID, *, 
     if missing and not terminal.input_tty:
         names = ", ".join(variable.name for variable in missing)
         raise Invalid(f"the template needs values for: {names}", hint="pass --variable name=value")
-    if not missing and not every:
-        raise Conflict("the import asks for variables but names none")
     for variable in missing:
         terminal.say(terminal.style(f"var.{variable.name}", ui.BOLD) + f" {variable.description}".rstrip())
         default = values.get(variable.name, variable.default_value)
