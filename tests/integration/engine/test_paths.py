@@ -296,6 +296,19 @@ def test_a_dial_that_nobody_answers_times_out_and_a_cancelled_one_says_nothing()
         assert all(getattr(event, "token", None) != cancelled for event in client.seen)
 
 
+def in_namespace(*arguments: str) -> str:
+    """Run Python in a network namespace with nothing but loopback; returns what it printed."""
+    namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow network namespaces, or has no `ip`")
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [*namespace, sys.executable, *arguments], check=False, capture_output=True, text=True, cwd=root
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
     script = textwrap.dedent(f"""
         import sys
@@ -313,8 +326,11 @@ def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
             exchange(client, agent)
             client.until_direct()
     """)
-    namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not allow network namespaces, or has no `ip`")
-    done = subprocess.run([*namespace, sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_namespace("-c", script)
+
+
+def test_a_direct_path_that_dies_silently_is_replaced_by_the_relay_and_comes_back() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path"))
+    assert found["relayed"]
+    assert found["silent"] < 1.0, found  # half a second, and what a busy machine adds
+    assert found["returned"]
