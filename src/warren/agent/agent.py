@@ -108,6 +108,11 @@ class Agent:
                 await self._serve(ControlPlane(Client(mux)), mux)
         except ExceptionGroup as group:
             raise _cause(group) from group
+        except (WarrenError, OSError):
+            raise
+        except Exception as error:  # the top of a serving loop: a bug must not end the agent
+            log.exception("control.failed")
+            raise Unavailable(f"the connection to the control plane failed: {error!r}") from error
         finally:
             self._connected = False
 

@@ -49,7 +49,6 @@ _FLAG_NAMES = {
     59: (_LOCAL, "IEXTEN"),
     60: (_LOCAL, "ECHOCTL"),
     61: (_LOCAL, "ECHOKE"),
-    62: (_LOCAL, "PENDIN"),
     70: (_OUTPUT, "OPOST"),
     72: (_OUTPUT, "ONLCR"),
     73: (_OUTPUT, "OCRNL"),

@@ -75,8 +75,8 @@ async def port(workspace: Workspace) -> AsyncGenerator[int]:
 async def test_two_viewers_see_the_same_and_a_third_the_replay(port: int, workspace: Workspace) -> None:
     terminal_id = uuid4()
     async with view(port, terminal_id, "cat") as one, view(port, terminal_id) as two:
-        await one.type("hel")
-        await one.type("lo\n")
+        await one.type("he")
+        await one.type("llo\n")
         await one.wait_for(b"hello\r\nhello\r\n")
         await two.wait_for(b"hello\r\nhello\r\n")
         assert workspace.connections.count(ConnectionType.RECONNECTING_PTY) == 2
