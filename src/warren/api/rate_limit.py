@@ -55,7 +55,7 @@ class Counter:
         if at != int(window):
             count, before = 0, count if at == int(window) - 1 else 0
         rate = count + before * (1 - elapsed / WINDOW_SECONDS)
-        allowed = rate < limit
+        allowed = rate + 1 <= limit
         self._counts[key] = (int(window), count + allowed, before)
         if len(self._counts) > MOST_CALLERS:
             self._counts.popitem(last=False)

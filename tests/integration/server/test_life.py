@@ -140,6 +140,6 @@ async def test_without_postgres_requests_are_refused_at_once_and_served_again_af
         assert slowest < 1
         await running.enter_async_context(postgres.running())
         with anyio.fail_after(5):
-            while (await client.get("/api/v2/users/first")).status_code != 404:
+            while (await client.get("/api/v2/users/first")).status_code != 404:  # noqa: ASYNC110  it has no event
                 await anyio.sleep(0.05)
         assert await server.stop() == 0
