@@ -22,7 +22,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// NATs and proxies forget connections that are silent for a minute or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// Added to it, by connection, so that not all keep-alives leave at once.
+/// Added to it, by connection, so that they do not all leave at once.
 const KEEP_ALIVE_SPREAD_MS: u64 = 5000;
 /// "That peer is not here", to one sender: three at once, then one a second.
 const NOT_HERE_BURST: u8 = 3;

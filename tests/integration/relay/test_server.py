@@ -222,6 +222,23 @@ async def test_hands_over_bytes_behind_the_request(relay: Relay) -> None:
         await anyio.to_thread.run_sync(story, port)
 
 
+async def test_takes_a_request_in_any_pieces(relay: Relay) -> None:
+    def story(port: int) -> None:
+        http = HTTPClient(port)
+        with UpgradedClient(http) as client:
+            http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            request = b"GET /derp HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUPGRADE: derp\r\n"
+            request += b"Derp-Fast-Start: 1\r\n\r\n" + derp.encode(client.client_info(relay.public_key))
+            for byte in request:
+                http.sock.sendall(bytes([byte]))
+            client.server_key = client.expect(derp.ServerKey).key
+            client.read_server_info()
+            assert client.sync() == []
+
+    async with serve(relay) as port:
+        await anyio.to_thread.run_sync(story, port)
+
+
 async def test_speaks_websocket_with_those_that_do(relay: Relay) -> None:
     def story(port: int) -> None:
         exchange(websocket(port), upgrade(port))
