@@ -108,12 +108,16 @@ class Templates:
     async def create(self, actor: Actor, organization_id: UUID, wanted: NewTemplate) -> TemplateView:
         """Create a template from a version that has none yet."""
         rules.check_settings(wanted.settings)
-        actor.require(Action.CREATE, Object("template", org_id=organization_id))
         now = self._clock.now()
         template_id = uuid4()
         async with self._pool.connection() as db:
-            await self._check_name_free(db, organization_id, wanted.settings.name)
+            other = await templates.find_by_name(db, organization_id, wanted.settings.name)
+            if other is not None and actor.may(Action.READ, as_object(other)):
+                raise _name_taken(wanted.settings.name)
             await self._check_version_free(db, organization_id, wanted.version_id)
+            actor.require(Action.CREATE, Object("template", org_id=organization_id))
+            if other is not None:
+                raise _name_taken(wanted.settings.name)
             await templates.insert(
                 db,
                 template_id=template_id,
@@ -126,13 +130,6 @@ class Templates:
             )
             await template_versions.set_template(db, wanted.version_id, template_id, now)
             return await self._view(db, await templates.get(db, template_id))
-
-    async def _check_name_free(
-        self, db: AsyncConnection, organization_id: UUID, name: str, *, except_id: UUID | None = None
-    ) -> None:
-        other = await templates.find_by_name(db, organization_id, name)
-        if other is not None and other.id != except_id:
-            raise Conflict(f'Template with name "{name}" already exists.', violations=[Violation("name", _TAKEN)])
 
     async def _check_version_free(self, db: AsyncConnection, organization_id: UUID, version_id: UUID) -> None:
         version = await template_versions.find(db, version_id)
@@ -161,7 +158,9 @@ class Templates:
             settings = replace(template.settings, **wanted.settings)  # pyright: ignore[reportArgumentType]
             rules.check_settings(settings)
             if settings.name != template.settings.name:
-                await self._check_name_free(db, template.organization_id, settings.name, except_id=template_id)
+                other = await templates.find_by_name(db, template.organization_id, settings.name)
+                if other is not None and other.id != template_id:
+                    raise _name_taken(settings.name)
             await templates.update(db, template_id, settings, _groups(template, wanted.private), self._clock.now())
             await self._apply_to_workspaces(db, template, settings, wanted)
             await publish(db, TOPIC, template_id)
@@ -203,6 +202,10 @@ class Templates:
             rules.check_promotion(version, job.status, template_id)
             await templates.set_active_version(db, template_id, version_id, self._clock.now())
             await publish(db, TOPIC, template_id)
+
+
+def _name_taken(name: str) -> Conflict:
+    return Conflict(f'Template with name "{name}" already exists.', violations=[Violation("name", _TAKEN)])
 
 
 def _groups(template: Template, private: bool | None) -> Mapping[str, Sequence[str]]:
