@@ -9,6 +9,7 @@ from warren.provisioner.model import (
     Agent,
     AITask,
     App,
+    AppWindow,
     BuildMetadata,
     Devcontainer,
     Env,
@@ -17,7 +18,6 @@ from warren.provisioner.model import (
     Level,
     Module,
     Monitor,
-    OpenIn,
     PrebuildStage,
     Preset,
     Replacement,
@@ -87,11 +87,11 @@ _SHARING: Mapping[Sharing, pb.AppSharingLevel] = MappingProxyType(
         Sharing.PUBLIC: pb.PUBLIC,
     }
 )
-_OPEN_IN: Mapping[OpenIn, pb.AppOpenIn] = MappingProxyType(
+_OPEN_IN: Mapping[AppWindow, pb.AppOpenIn] = MappingProxyType(
     {
-        OpenIn.WINDOW: pb.WINDOW,
-        OpenIn.SLIM_WINDOW: pb.SLIM_WINDOW,
-        OpenIn.TAB: pb.TAB,
+        AppWindow.WINDOW: pb.WINDOW,
+        AppWindow.SLIM_WINDOW: pb.SLIM_WINDOW,
+        AppWindow.TAB: pb.TAB,
     }
 )
 

@@ -176,7 +176,7 @@ class Sharing(StrEnum):
     PUBLIC = "public"
 
 
-class OpenIn(StrEnum):
+class AppWindow(StrEnum):
     """Where a browser shows an app."""
 
     WINDOW = "window"
@@ -209,7 +209,7 @@ class App:
     external: bool = False
     order: int = 0
     hidden: bool = False
-    open_in: OpenIn = OpenIn.SLIM_WINDOW
+    open_in: AppWindow = AppWindow.SLIM_WINDOW
     group: str = ""
     tooltip: str = ""
 

@@ -11,6 +11,7 @@ from warren.provisioner.model import (
     Agent,
     AgentMetadata,
     App,
+    AppWindow,
     Devcontainer,
     DisplayApps,
     Env,
@@ -18,7 +19,6 @@ from warren.provisioner.model import (
     InstanceAuth,
     MetadataItem,
     Monitor,
-    OpenIn,
     ParameterOption,
     Prebuild,
     PrebuildSchedule,
@@ -35,7 +35,7 @@ _FORM_TYPES = frozenset({
 })  # fmt: skip
 _INT32 = 2**31 - 1
 
-_Choice = TypeVar("_Choice", Sharing, OpenIn)
+_Choice = TypeVar("_Choice", Sharing, AppWindow)
 
 
 def agent(item: Instance) -> Agent:
@@ -82,7 +82,7 @@ def app(item: Instance) -> App:
         external=truth(values.get("external")),
         order=number(values.get("order")),
         hidden=truth(values.get("hidden")),
-        open_in=_choice(OpenIn, text(values.get("open_in")), OpenIn.SLIM_WINDOW),
+        open_in=_choice(AppWindow, text(values.get("open_in")), AppWindow.SLIM_WINDOW),
         group=text(values.get("group")),
         tooltip=text(values.get("tooltip")),
     )

@@ -10,7 +10,7 @@ import pytest
 from warren.errors import Invalid
 from warren.provisioner.coder_provider.values import Value
 from warren.provisioner.graph import Graph
-from warren.provisioner.model import Found, InstanceAuth, OpenIn, Script, Sharing, TokenAuth
+from warren.provisioner.model import AppWindow, Found, InstanceAuth, Script, Sharing, TokenAuth
 from warren.provisioner.planned import Instance
 from warren.provisioner.resources import convert, duplicates_message
 
@@ -134,10 +134,10 @@ def test_children_go_to_their_agents() -> None:
     )
     one, two = found.resources[-1].agents
     assert [(app.slug, app.sharing, app.open_in, app.display_name) for app in one.apps] == [
-        ("a", Sharing.PUBLIC, OpenIn.TAB, "Old")
+        ("a", Sharing.PUBLIC, AppWindow.TAB, "Old")
     ]
     assert [(app.slug, app.sharing, app.open_in, app.display_name) for app in two.apps] == [
-        ("b", Sharing.OWNER, OpenIn.SLIM_WINDOW, "b")
+        ("b", Sharing.OWNER, AppWindow.SLIM_WINDOW, "b")
     ]
     assert [(env.value, env.merge_strategy) for env in one.extra_envs] == [("1", "prepend"), ("2", "append")]
     assert [script.start_blocks_login for script in one.scripts] == [True]
