@@ -166,3 +166,25 @@ async def test_a_signed_out_user_is_told_what_to_do(cli: CLI) -> None:
     cli.site.admin_token = "0123456789-0123456789012345678901"
     done = await cli("list", status=1)
     assert "hint: warren login" in done.stderr
+
+
+async def test_completion_knows_names_of_workspaces_and_templates(cli: CLI) -> None:
+    await cli.while_building("create", "dev", "-t", "rich", "--use-parameter-defaults", "--yes")
+    assert (await cli("completion", "candidates", "--", "ssh", "d")).stdout == "dev\n"
+    assert (await cli("completion", "candidates", "--", "ssh", "")).stdout == "dev\n"
+    assert (await cli("completion", "candidates", "--", "create", "--template", "r")).stdout == "rich\n"
+    assert (await cli("completion", "candidates", "--", "templates", "pu")).stdout == "push\npull\n"
+    assert "--wait\n" in (await cli("completion", "candidates", "--", "ssh", "--")).stdout
+    assert (await cli("completion", "candidates", "--", "ssh", "--wait", "a")).stdout == "auto\n"
+
+
+async def test_ssh_says_why_it_cannot(cli: CLI) -> None:
+    await cli.while_building("create", "dev", "-t", "rich", "--use-parameter-defaults", "--yes")
+    assert "agent not found by name" in (await cli("ssh", "dev.nope", "true", status=1)).stderr
+    await cli.while_building("stop", "dev", "--yes")
+    done = await cli("ssh", "--disable-autostart", "dev", "true", status=1)
+    assert "autostart is disabled" in done.stderr
+    assert "hint: warren start dev" in done.stderr
+    assert "no workspace `nope`" in (await cli("ssh", "nope", status=1)).stderr
+    assert "is not a remote forward" in (await cli("ssh", "-R", "x", "dev", "true", status=1)).stderr
+    assert "no port to forward" in (await cli("port-forward", "dev", status=1)).stderr
