@@ -301,8 +301,7 @@ class Coordinator:
         return outputs
 
     def _remove_tunnel(self, peer_id: UUID, destination: UUID) -> list[Output]:
-        self._tunnels.get(peer_id, set()).discard(destination)
-        self._sources.get(destination, set()).discard(peer_id)
+        self._drop_tunnel(peer_id, destination)
         if self._share_tunnel(peer_id, destination):
             return []  # the other side asked for one as well
         gone = PeerUpdateKind.DISCONNECTED
@@ -328,11 +327,15 @@ class Coordinator:
         return [output for other in neighbours for output in self._deliver(other, [news])]
 
     def _drop_tunnels_from(self, peer_id: UUID) -> None:
-        for destination in self._tunnels.pop(peer_id, set()):
-            sources = self._sources.get(destination, set())
-            sources.discard(peer_id)
-            if not sources:
-                self._sources.pop(destination, None)
+        for destination in list(self._tunnels.get(peer_id, ())):
+            self._drop_tunnel(peer_id, destination)
+
+    def _drop_tunnel(self, source: UUID, destination: UUID) -> None:
+        for ends, key, value in ((self._tunnels, source, destination), (self._sources, destination, source)):
+            found = ends.get(key, set())
+            found.discard(value)
+            if not found:
+                ends.pop(key, None)
 
     def _neighbours(self, peer_id: UUID) -> Iterator[UUID]:
         yield from self._tunnels.get(peer_id, set()) | self._sources.get(peer_id, set())
