@@ -181,5 +181,8 @@ def _kill_group(process: Process) -> None:
 @cache
 def _leash() -> tuple[str, ...]:
     """Give the words that make the kernel interrupt a command when our process dies, where the system has them."""
-    program = shutil.which("setpriv")
-    return (program, "--pdeathsig", "INT", "--") if program else ()
+    words = ("setpriv", "--pdeathsig", "INT", "--")
+    if shutil.which(words[0]) is None:
+        return ()
+    # There are versions that do not know the option.
+    return words if subprocess.run([*words, "true"], check=False, capture_output=True).returncode == 0 else ()
