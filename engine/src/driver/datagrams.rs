@@ -13,8 +13,10 @@ use socket2::{Socket, Type};
 use super::local;
 use super::node::{token, Node, DATAGRAM};
 use super::peers::PeerId;
+use super::random;
 use crate::netstack::device::Span;
-use crate::netstack::packet::{self, Ends, Inner, IPV6_HEADER, UDP_HEADER};
+use crate::netstack::fragment;
+use crate::netstack::packet::{self, Ends, Inner, UDP_HEADER};
 
 /// A forwarded flow without packets ends after this.
 const IDLE: Duration = Duration::from_secs(120);
@@ -27,8 +29,8 @@ const DNS: u16 = 53;
 const MAX_FLOWS: usize = 4096;
 /// Datagrams taken from one flow before others get their turn.
 const TURN: usize = 64;
-/// Python may write more than fits in a packet; the rest is seen and dropped.
-const LARGEST: usize = 65_536;
+/// Larger datagrams than an IPv6 packet carries are dropped.
+const LARGEST: usize = 65_535 - UDP_HEADER;
 
 /// Why a UDP flow cannot be opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,17 +157,23 @@ impl Node {
     /// A near end has datagrams.
     pub fn datagram_ready(&mut self, now: Instant, id: usize) {
         let mut buffer = std::mem::take(&mut self.datagrams.buffer);
-        buffer.resize(LARGEST, 0);
-        let largest = self.config.mtu - IPV6_HEADER - UDP_HEADER;
+        buffer.resize(LARGEST + 1, 0);
         let mut turns = 0;
         while let Some(flow) = self.datagrams.flows.get_mut(id) {
             let (peer, ends) = (flow.peer, flow.ends);
             match local::read(&flow.socket, &mut buffer) {
-                Ok(Some(length)) if length <= largest => {
+                Ok(Some(length)) if length <= LARGEST => {
                     flow.used_at = now;
                     flow.unanswered = None;
                     let packet = packet::udp(ends, &buffer[..length]);
-                    self.send_inner(now, peer, &packet);
+                    if packet.len() <= self.config.mtu {
+                        self.send_inner(now, peer, &packet);
+                    } else {
+                        let identification = u32::from_le_bytes(random::bytes());
+                        for piece in fragment::split(&packet, self.config.mtu, identification) {
+                            self.send_inner(now, peer, &piece);
+                        }
+                    }
                 }
                 Ok(Some(_)) => self.totals.dropped_packets += 1,
                 Ok(None) => break,

@@ -23,6 +23,7 @@ use super::relays::Relays;
 use super::udp::{Inbox, UdpPort};
 use super::{random, Command, Config, Courier, Totals};
 use crate::netstack::device::Batch;
+use crate::netstack::fragment::Reassembly;
 use crate::netstack::{Netstack, Options};
 use crate::path::Source;
 use crate::wire::keys;
@@ -101,6 +102,7 @@ pub struct Node {
     pub wire: Wire,
     pub peers: Peers,
     pub netstack: Netstack,
+    pub reassembly: Reassembly,
     pub flows: Flows,
     pub attempts: Attempts,
     pub datagrams: Datagrams,
@@ -149,6 +151,7 @@ impl Node {
             wire: Wire { udp4, udp6, relays },
             peers: Peers::new(),
             netstack: Netstack::new(now, options),
+            reassembly: Reassembly::default(),
             flows: Flows::default(),
             attempts: Attempts::default(),
             datagrams: Datagrams::default(),

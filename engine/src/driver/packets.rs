@@ -114,6 +114,14 @@ impl Node {
                     self.on_inner_udp(now, id, ends, span);
                 }
             }
+            packet::FRAGMENT => {
+                let Some(whole) = self.reassembly.push(now, &inner) else { return };
+                // A whole that is a fragment again is nothing that an honest peer sends.
+                if whole.get(6) != Some(&packet::FRAGMENT) {
+                    let span = self.slab.append(&whole);
+                    self.on_inner(now, id, span);
+                }
+            }
             packet::ICMPV6 => {
                 if let Some(reply) = inner.echo_reply() {
                     self.send_inner(now, id, &reply);
@@ -203,6 +211,14 @@ impl Node {
 }
 
 impl Slab {
+    fn append(&mut self, packet: &[u8]) -> Span {
+        self.reserve(packet.len());
+        let span = Span { start: self.used, end: self.used + packet.len() };
+        self.bytes[span.start..span.end].copy_from_slice(packet);
+        self.used = span.end;
+        span
+    }
+
     pub fn new() -> Self {
         Self { bytes: vec![0; SLAB], used: 0 }
     }

@@ -5,6 +5,7 @@
 //! set, which answers with a reset.
 
 pub mod device;
+pub mod fragment;
 pub mod packet;
 mod recovery;
 mod window;

@@ -9,6 +9,7 @@ pub const UDP_HEADER: usize = 8;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const FRAGMENT: u8 = 44;
 pub const ICMPV6: u8 = 58;
 pub const TSMP: u8 = 99;
 

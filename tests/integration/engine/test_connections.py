@@ -233,12 +233,12 @@ def test_udp_flows_to_loopback_and_back(pair: Pair) -> None:
         flow = socket.socket(fileno=pair.client.engine.dial_udp(AGENT, echo.getsockname()[1]))
         with flow:
             flow.settimeout(5)
-            for payload in (b"a", b"", os.urandom(1232)):
+            for payload in (b"a", b"", os.urandom(1232), os.urandom(1233), os.urandom(1500), os.urandom(9000)):
                 flow.send(payload)
-                data, source = echo.recvfrom(2000)
+                data, source = echo.recvfrom(10_000)
                 assert data == payload
                 echo.sendto(data[::-1], source)
-                assert flow.recv(2000) == payload[::-1]
+                assert flow.recv(10_000) == payload[::-1]
 
 
 def test_udp_to_a_port_that_only_listens_on_ipv6_loopback(pair: Pair) -> None:
