@@ -209,11 +209,14 @@ class Coordinator:
         """Destinations by source."""
         self._sources: dict[UUID, set[UUID]] = {}
         """The same, the other way round."""
+        self._absent: dict[UUID, frozenset[UUID]] = {}
+        """Peers whose connection broke, with those who were told that they are lost."""
         self._next = 0
 
     def connect(self, peer_id: UUID, auth: Auth) -> tuple[Connection, list[Output]]:
         """Take in a connection; an older one of the same peer ends."""
         outputs: list[Output] = []
+        self._absent.pop(peer_id, None)
         old = self._peers.pop(peer_id, None)
         if old is not None:
             del self._by_connection[old.connection]
@@ -254,7 +257,16 @@ class Coordinator:
     def lose(self, connection: Connection, *, reason: str = "lost") -> list[Output]:
         """Note that a connection broke."""
         peer_id = self._by_connection.get(connection)
-        return [] if peer_id is None else self._leave(peer_id, PeerUpdateKind.LOST, reason)
+        if peer_id is None:
+            return []
+        self._absent[peer_id] = frozenset(self._neighbours(peer_id))
+        return self._leave(peer_id, PeerUpdateKind.LOST, reason)
+
+    def give_up(self, peer_id: UUID) -> list[Output]:
+        """Tell those who heard that a peer is lost that it did not come back: they may forget it."""
+        news = PeerUpdate(peer_id, PeerUpdateKind.DISCONNECTED, reason="did not come back")
+        hearers = [self._peers.get(hearer) for hearer in self._absent.pop(peer_id, ())]
+        return [Deliver(hearer.connection, (news,)) for hearer in hearers if hearer is not None]
 
     def drop(self, connection: Connection) -> list[Output]:
         """End a connection that does not take what it is sent."""

@@ -100,6 +100,8 @@ class ControlPlane:
     resume_tokens: ResumeTokens
     provisioner_keys: ProvisionerKeys
     provisionerd: ProvisionerDaemons
+    serving: anyio.Event = field(default_factory=anyio.Event)
+    """Set it once requests are answered: daemons, whose start takes a core for a moment, wait for it."""
 
 
 @asynccontextmanager
@@ -147,7 +149,8 @@ async def open_control_plane(
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(metadata.run)
-        async with _daemons(config, database, cache, provisionerd, reaper, clock):
+        tasks.start_soon(coordination.run)
+        async with _daemons(config, database, cache, plane, reaper, clock):
             tasks.start_soon(reaper.run)
             try:
                 yield plane
@@ -161,7 +164,7 @@ async def _daemons(
     config: ControlPlaneConfig,
     database: Database,
     cache: Cache,
-    service: ProvisionerDaemons,
+    plane: ControlPlane,
     reaper: Reaper,
     clock: Clock,
 ) -> AsyncGenerator[None]:
@@ -171,20 +174,20 @@ async def _daemons(
     assert organization_id is not None, "the deployment has a default organization from its first start"
     wanted = BuiltInSettings(config.daemons, socket.gethostname(), f"v{__version__}", organization_id)
     async with (
-        built_in_daemons.claim(database.url, wanted, service, reaper) as claimed,
+        built_in_daemons.claim(database.url, wanted, plane.provisionerd, reaper) as claimed,
         anyio.create_task_group() as connections,
     ):
         running = [
             ProvisionerDaemon(
                 DaemonConfig(daemon.name, _provisioner(config, cache)),
-                built_in_daemons.connector(service, daemon, connections),
+                built_in_daemons.connector(plane.provisionerd, daemon, connections),
                 clock,
             )
             for daemon in claimed
         ]
         async with anyio.create_task_group() as tasks:
             for daemon in running:
-                tasks.start_soon(_run_daemon, daemon)
+                tasks.start_soon(_run_daemon, daemon, plane.serving)
             try:
                 yield
             finally:
@@ -193,8 +196,9 @@ async def _daemons(
         connections.cancel_scope.cancel()
 
 
-async def _run_daemon(daemon: ProvisionerDaemon) -> None:
+async def _run_daemon(daemon: ProvisionerDaemon, serving: anyio.Event) -> None:
     """Run a daemon; one that cannot work says why, and the server goes on without it."""
+    await serving.wait()
     try:
         await daemon.run()
     except Exception as error:

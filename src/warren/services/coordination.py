@@ -31,6 +31,8 @@ from warren.services.resume_tokens import REFRESH_IN, ResumeTokens
 log = structlog.get_logger()
 
 QUEUE_RESPONSES = 512
+GIVE_UP_SECONDS = 30.0
+"""How long a client whose connection was closed may take to come back: it dials again within 10 s."""
 
 BeforeRequest = Callable[[Request], Awaitable[None]]
 
@@ -67,6 +69,8 @@ class Coordination:
         self._resume_tokens = resume_tokens
         self._coordinator = Coordinator()
         self._outboxes: dict[Connection, _Outbox] = {}
+        self._departures: deque[tuple[float, UUID]] = deque()
+        self._departed = anyio.Event()
 
     def handlers(
         self, peer_id: UUID, auth: Auth, *, before_request: BeforeRequest | None = None
@@ -106,6 +110,25 @@ class Coordination:
         """Return what a connected peer published of itself."""
         return self._coordinator.node(peer_id)
 
+    async def run(self) -> None:
+        """Give up clients whose connection was closed under them and who did not come back, until cancelled.
+
+        A client that only fell silent (a laptop asleep) is not among them: its peers keep it, so that sessions
+        go on when it wakes.
+        """
+        while True:
+            while not self._departures:
+                departed = self._departed
+                await departed.wait()
+            at, peer_id = self._departures.popleft()
+            await anyio.sleep_until(at + GIVE_UP_SECONDS)
+            self._act(self._coordinator.give_up(peer_id))
+
+    def _depart(self, peer_id: UUID) -> None:
+        self._departures.append((anyio.current_time(), peer_id))
+        self._departed.set()
+        self._departed = anyio.Event()
+
     def close(self) -> None:
         """End every coordination: the server stops."""
         self._act(self._coordinator.close())
@@ -135,7 +158,7 @@ class Coordination:
         self._act(outputs)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._receive, call, connection, before_request)
+                tasks.start_soon(self._receive, call, connection, peer_id, before_request)
                 async with outbox.receive:
                     async for response in outbox.receive:
                         await call.send(response)
@@ -150,6 +173,7 @@ class Coordination:
         self,
         call: Call[pb.CoordinateResponse, pb.CoordinateRequest],
         connection: Connection,
+        peer_id: UUID,
         before_request: BeforeRequest | None,
     ) -> None:
         """Feed the coordinator until the peer ends the call; then the call ends."""
@@ -165,6 +189,7 @@ class Coordination:
             self._act([*self._coordinator.lose(connection), Close(connection, str(error))])
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
             self._act([*self._coordinator.lose(connection), Close(connection)])
+            self._depart(peer_id)
 
     def _act(self, outputs: Iterable[Output]) -> None:
         waiting = deque(outputs)

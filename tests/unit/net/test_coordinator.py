@@ -140,6 +140,23 @@ def test_a_broken_connection_is_told_as_lost(world: World) -> None:
     assert world.hears(CLIENT) == [told(world, CLIENT, PeerUpdateKind.LOST, AGENT, "lost")]
 
 
+def test_a_peer_that_does_not_come_back_is_given_up(world: World) -> None:
+    world.lose(CLIENT)
+    world.hears(AGENT)
+    world.keep(world.coordinator.give_up(CLIENT))
+
+    assert world.hears(AGENT) == [told(world, AGENT, PeerUpdateKind.DISCONNECTED, CLIENT, "did not come back")]
+    assert world.coordinator.give_up(CLIENT) == []
+
+
+def test_a_peer_that_came_back_is_not_given_up(world: World) -> None:
+    world.lose(CLIENT)
+    world.connect(CLIENT, ClientAuth(AGENT))
+    world.hears(AGENT)
+
+    assert world.coordinator.give_up(CLIENT) == []
+
+
 def test_an_agent_that_returns_hears_of_its_clients_at_once(world: World) -> None:
     world.lose(AGENT)
     world.hears(CLIENT)
