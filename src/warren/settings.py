@@ -159,7 +159,6 @@ def _opt(
 NET, TLS, DERP, INTRO, LOGGING = "Networking", "TLS", "DERP", "Introspection", "Logging"
 SESSIONS, PROVISIONING, STORAGE, CLIENT, MISC = "Sessions", "Provisioning", "Storage", "Client", "Other"
 _HTTP = "networking.http"
-_STUN = ["stun.l.google.com:19302", *(f"stun{n}.l.google.com:19302" for n in (1, 2, 3, 4))]
 _DAY, _HOUR, _MINUTE, _SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 
 
@@ -205,7 +204,8 @@ class Settings:
     derp_server_region_id: int = _opt(999, int, DERP, "Number of this relay's region.", yaml="networking.derp.regionID", config="derp.server.region_id", hidden=True)
     derp_server_region_code: str = _opt("coder", str, DERP, "Code of this relay's region.", yaml="networking.derp.regionCode", config="derp.server.region_code", hidden=True)
     derp_server_region_name: str = _opt("Coder Embedded Relay", str, DERP, "Name of this relay's region.", yaml="networking.derp.regionName", config="derp.server.region_name")
-    derp_server_stun_addresses: list[str] = _opt(_STUN, parse_list, DERP, "STUN servers; `disable` for none.", yaml="networking.derp.stunAddresses", config="derp.server.stun_addresses")
+    stun_address: str = _opt(":3478", parse_address, DERP, "Where the STUN server of this server listens on UDP; without a host, where HTTP does; empty for none.", yaml="networking.derp.stunAddress", config="derp.server.stun_address")
+    derp_server_stun_addresses: list[str] = _opt([], parse_list, DERP, "Further STUN servers that clients ask; `disable` for none, not even this server's own.", yaml="networking.derp.stunAddresses", config="derp.server.stun_addresses")
     derp_server_relay_url: str = _opt("", parse_url, DERP, "URL that other replicas reach this relay by.", yaml="networking.derp.relayURL", config="derp.server.relay_url")
     block_direct_connections: bool = _opt(False, parse_bool, DERP, "Relay everything.", env="CODER_BLOCK_DIRECT", yaml="networking.derp.blockDirect", config="derp.config.block_direct")
     derp_force_websockets: bool = _opt(False, parse_bool, DERP, "Reach relays by WebSocket.", yaml="networking.derp.forceWebSockets", config="derp.config.force_websockets")

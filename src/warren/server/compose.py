@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from warren import __version__
 from warren.api.gate import GateSettings
@@ -31,6 +34,9 @@ from warren.storage.notify import Notifier
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+DERP_MAP_SECONDS = 10.0
+MAX_DERP_MAP_BYTES = 4 << 20
 
 VERSION = f"v2.36.0+warren-{__version__}"  # major.minor are upstream's: its clients compare them with their own
 
@@ -153,15 +159,8 @@ def _derp_map(settings: Settings, access_url: str, stun_port: int) -> derp_map.D
             region_name=settings.derp_server_region_name,
             stun_port=stun_port or derp_map.NO_STUN,
         )
-    loaded, loaded_from = None, ""
-    if settings.derp_config_path:
-        import msgspec
-
-        loaded_from = settings.derp_config_path
-        try:
-            loaded = derp_map.parse(msgspec.json.decode(Path(loaded_from).read_bytes()))
-        except (OSError, msgspec.MsgspecError) as error:
-            raise Invalid(f"cannot read the map of relays in {loaded_from}: {error}") from error
+    loaded_from = settings.derp_config_path or settings.derp_config_url
+    loaded = _load_derp_map(settings.derp_config_path, settings.derp_config_url) if loaded_from else None
     return derp_map.build(
         embedded,
         stun_addresses=settings.derp_server_stun_addresses,
@@ -169,6 +168,26 @@ def _derp_map(settings: Settings, access_url: str, stun_port: int) -> derp_map.D
         loaded_from=loaded_from,
         block_direct=settings.block_direct_connections,
     )
+
+
+def _load_derp_map(path: str, url: str) -> derp_map.DERPMap:
+    """Read the operator's own map of relays.
+
+    Raises:
+        Invalid: it cannot be read, or is no such map; the message says where it was looked for.
+    """
+    try:
+        if path:
+            document = Path(path).read_bytes()
+        else:
+            with urllib.request.urlopen(url, timeout=DERP_MAP_SECONDS) as answer:  # noqa: S310  http or https: it was checked
+                document = answer.read(MAX_DERP_MAP_BYTES)
+        return derp_map.parse(msgspec.json.decode(document))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Invalid(
+            f"cannot read the map of relays in {path or url}: {error}",
+            hint="check --derp-config-path or --derp-config-url",
+        ) from error
 
 
 def _deployment_settings(loaded: Loaded, access_url: str) -> DeploymentSettings:

@@ -19,6 +19,7 @@ from warren.api.app import complete_app
 from warren.api.parts import Parts
 from warren.clock import SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
+from warren.relay.stun import StunServer
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.listeners import bind, serving, tls_context
@@ -80,7 +81,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         tasks.start_soon(_purge, database, settings)
         metrics = Metrics(VERSION)
         protocol = stack.enter_context(_Relaying(settings, identity.derp_private_key, metrics))
-        config = control_plane_config(settings, access_url, os.environ, stun_port=0)
+        stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
+        config = control_plane_config(settings, access_url, os.environ, stun_port=stun_port)
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
         if settings.prometheus_enable:
@@ -90,6 +92,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
             await stack.enter_async_context(serving(app, http, protocol=protocol))
         if tls is not None:
             await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=_tls(settings)))
+        plane.serving.set()
         log.info("server.started", url=url, access_url=access_url, version=VERSION)
         try:
             yield Started(url, access_url, database_url, parts)
@@ -135,6 +138,18 @@ async def _purge(database: Database, settings: Settings) -> None:
                     await api_keys.delete_long_expired(db, clock.now() - settings.api_keys_retention)
             except Exception as error:
                 log.warning("purge.failed", error=str(error))
+
+
+@asynccontextmanager
+async def _stun(settings: Settings, http_host: str) -> AsyncGenerator[int]:
+    """Serve STUN, and give its port; 0 when there is none. A port that is taken is warned of, and lived without."""
+    host, _, port = settings.stun_address.rpartition(":")
+    if not settings.stun_address or not settings.derp_server_enable or "disable" in settings.derp_server_stun_addresses:
+        yield 0
+        return
+    everywhere = http_host in ("0.0.0.0", "::")  # noqa: S104  compared, not bound
+    async with StunServer.open(int(port), host.strip("[]") or ("" if everywhere else http_host)) as server:
+        yield server.port
 
 
 class _Relaying:
