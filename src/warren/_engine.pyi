@@ -120,7 +120,10 @@ class Engine:
         """Stop accepting on `port`; accepted connections live on."""
 
     def dial_udp(self, address: str, port: int) -> int:
-        """Open a UDP flow to a peer's port; returns the descriptor of a datagram socketpair end."""
+        """Open a UDP flow to a peer's port; returns the descriptor of a datagram socketpair end.
+
+        After ten minutes without a packet the flow ends, and sending raises `ConnectionRefusedError`.
+        """
 
     def ping(self, key: bytes, *, kind: str = "disco", timeout_seconds: float = 5.0) -> int:
         """Ping a peer; returns a token that a `Pong` or `PingFailed` will carry.
