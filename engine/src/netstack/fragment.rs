@@ -137,7 +137,7 @@ mod tests {
             for _ in 0..3 {
                 pieces.rotate_left(1);
                 let mut reassembly = Reassembly::default();
-                assert_eq!(feed(&mut reassembly, now, &pieces), [whole.clone()]);
+                assert_eq!(feed(&mut reassembly, now, &pieces), std::slice::from_ref(&whole));
                 assert_eq!((reassembly.bytes, reassembly.partial.len()), (0, 0));
             }
             pieces.reverse();

@@ -20,12 +20,15 @@ struct Link {
     reordered: f64,
 }
 
+/// When a packet arrives, its number, at which side, and the packet.
+type Arrival = (Instant, u64, usize, Vec<u8>);
+
 struct Sim {
     now: Instant,
     link: Link,
     busy_until: [Instant; 2],
     stacks: [Netstack; 2],
-    in_flight: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    in_flight: BinaryHeap<Reverse<Arrival>>,
     count: u64,
     random: u64,
     lost: u64,

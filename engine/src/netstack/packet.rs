@@ -207,3 +207,69 @@ pub fn refresh_tcp(packet: &mut [u8], acknowledgement: u32, window: u16) {
     let sum = checksum(source, destination, TCP, segment);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
+    const B: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
+
+    #[test]
+    fn an_echo_request_is_answered_with_its_own_bytes() {
+        let mut request = vec![0; IPV6_HEADER + 13];
+        write_ipv6(&mut request, A, B, ICMPV6);
+        request[IPV6_HEADER..].copy_from_slice(&[128, 0, 0, 0, 1, 2, 0, 7, b'h', b'e', b'l', b'l', b'o']);
+        let reply = Inner::parse(&request).and_then(|inner| inner.echo_reply()).expect("an answer");
+        let inner = Inner::parse(&reply).expect("a packet");
+        assert_eq!((inner.source, inner.destination, inner.payload[0]), (B, A, 129));
+        assert_eq!(inner.payload[4..], request[IPV6_HEADER + 4..]);
+        assert_eq!(checksum(B, A, ICMPV6, inner.payload), 0, "the sum over a valid packet is zero");
+        assert_eq!(inner.echo_reply(), None, "an answer is not answered");
+    }
+
+    #[test]
+    fn a_udp_packet_reads_back_and_its_checksum_is_right() {
+        for payload in [&b""[..], b"a", b"ab", &[0xff; 1232]] {
+            let packet = udp(Ends { local: (A, 53), remote: (B, 4000) }, payload);
+            let inner = Inner::parse(&packet).expect("a packet");
+            assert_eq!(inner.ends(), Some(Ends { local: (B, 4000), remote: (A, 53) }));
+            assert_eq!(inner.datagram(), Some(payload));
+            assert_eq!(checksum(A, B, UDP, inner.payload), 0);
+        }
+    }
+
+    /// The sum is written out here as RFC 8200 §8.1 defines it.
+    #[test]
+    fn the_checksum_of_a_known_packet() {
+        let body = [0x00, 0x35, 0x0f, 0xa0, 0x00, 0x0a, 0x00, 0x00, b'h', b'i'];
+        let words: u32 = 2 * (0xfd7a + 0x115c + 0xa1e0) + 1 + 2 + 10 + 17 + 0x35 + 0xfa0 + 0x0a + 0x6869;
+        let folded = (words & 0xffff) + (words >> 16);
+        assert_eq!(checksum(A, B, UDP, &body), !(folded as u16));
+    }
+
+    #[test]
+    fn selective_acknowledgements_are_read_however_they_are_padded() {
+        let blocks = |options: &[u8]| arrived(options).iter().flatten().copied().collect::<Vec<_>>();
+        let one = [5, 10, 0, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(blocks(&one), [(1, 9)]);
+        assert_eq!(blocks(&[&[1, 1][..], &one, &[0]].concat()), [(1, 9)]);
+        assert_eq!(blocks(&[&[8, 10, 0, 0, 0, 0, 0, 0, 0, 0][..], &one].concat()), [(1, 9)]);
+        for broken in [&[5][..], &[5, 0], &[5, 1], &[5, 40, 1], &[8, 0, 5, 10], &one[..9]] {
+            assert_eq!(blocks(broken), []);
+        }
+    }
+
+    #[test]
+    fn a_segment_sent_again_says_what_a_new_one_would() {
+        let mut packet = vec![0; IPV6_HEADER + 25];
+        write_ipv6(&mut packet, A, B, TCP);
+        packet[IPV6_HEADER + 12] = 5 << 4;
+        packet[IPV6_HEADER + 13] = 0x10;
+        packet[IPV6_HEADER + 20..].copy_from_slice(b"hello");
+        refresh_tcp(&mut packet, 77, 88);
+        let tcp = tcp(&packet).expect("a segment");
+        assert_eq!((tcp.acknowledgement, tcp.window, tcp.data, tcp.plain), (77, 88, 5, true));
+        assert_eq!(checksum(A, B, TCP, &packet[IPV6_HEADER..]), 0);
+    }
+}

@@ -45,3 +45,33 @@ impl Message {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netstack::packet::Inner;
+
+    #[test]
+    fn pings_and_pongs_read_back() {
+        let (a, b) = (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
+        for message in [Message::Ping(*b"12345678"), Message::Pong(*b"abcdefgh")] {
+            let packet = message.packet(a, b);
+            let inner = Inner::parse(&packet).expect("a packet");
+            assert_eq!((inner.protocol, inner.source, inner.destination), (TSMP, a, b));
+            assert_eq!(Message::parse(inner.payload), Some(message));
+        }
+    }
+
+    #[test]
+    fn a_pong_ends_with_the_port_of_no_api() {
+        let packet = Message::Pong([1; 8]).packet(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        assert_eq!(packet[IPV6_HEADER..], [b'o', 1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn short_and_unknown_messages_are_ignored() {
+        for payload in [&b""[..], b"p", b"p1234567", b"x12345678"] {
+            assert_eq!(Message::parse(payload), None);
+        }
+    }
+}
