@@ -29,7 +29,7 @@ async def listed(request: Request[Any, Any, Any], jobs: Jobs, job_id: UUID) -> L
     lines = await jobs.logs(job_id, after)
     if form == "text":
         text = "".join(line.text() + "\n" for line in lines)
-        return Answer(text, media_type="text/plain; charset=utf-8")
+        return Answer(text, media_type="text/plain")
     return [convert.log_line(line) for line in lines]
 
 
