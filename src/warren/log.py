@@ -48,6 +48,12 @@ def configure(settings: LogSettings) -> None:
     # Libraries speak only when something is wrong: what they say of a lost database we say ourselves.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_denial)
+
+
+def _is_no_denial(record: logging.LogRecord) -> bool:
+    """Keep uvicorn from taking the refusal of a WebSocket, which is an answer, for a mistake."""
+    return "without completing handshake" not in record.getMessage()
 
 
 def _open(path: str) -> TextIO:

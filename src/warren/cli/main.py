@@ -58,6 +58,7 @@ TABLE = {
     "open": Lazy(f"{COMMANDS}.open:open_group", "Open a workspace in an editor.", CONNECT),
     "templates": Lazy(f"{COMMANDS}.templates:templates", "Manage templates.", TEMPLATES, aliases=("template",)),
     "server": Lazy(f"{COMMANDS}.server:server", "Run the server.", RUN),
+    "reset-password": Lazy(f"{COMMANDS}.server:reset_password", "Change a user's password in the database.", RUN),
     "agent": Lazy(f"{COMMANDS}.agent:agent", "Run the workspace agent.", RUN, hidden=True),
     "provisioner": Lazy(
         f"{COMMANDS}.provisioner:provisioner", "Run an external provisioner.", RUN, True, ("provisionerd",)

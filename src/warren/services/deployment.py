@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from warren.authz.policy import Action, Actor, Object
@@ -53,23 +54,28 @@ class Stats:
 async def prepare(pool: AsyncConnectionPool, clock: Clock) -> Identity:
     """Give a new database its identity and its default organization; one that has them keeps them."""
     async with pool.connection() as db:
-        now = clock.now()
-        identity, created = await deployment.ensure(db, Identity(uuid4(), secrets.token_bytes(32), now))
-        if created:
-            await organizations.insert(
-                db,
-                Organization(
-                    id=uuid4(),
-                    name="coder",
-                    display_name="Coder",
-                    description="Builtin default organization.",
-                    icon="",
-                    is_default=True,
-                    default_member_roles=["organization-workspace-access"],
-                    created_at=now,
-                    updated_at=now,
-                ),
-            )
+        return await prepare_connection(db, clock)
+
+
+async def prepare_connection(db: AsyncConnection, clock: Clock) -> Identity:
+    """Do what `prepare` does, on a connection within a transaction."""
+    now = clock.now()
+    identity, created = await deployment.ensure(db, Identity(uuid4(), secrets.token_bytes(32), now))
+    if created:
+        await organizations.insert(
+            db,
+            Organization(
+                id=uuid4(),
+                name="coder",
+                display_name="Coder",
+                description="Builtin default organization.",
+                icon="",
+                is_default=True,
+                default_member_roles=["organization-workspace-access"],
+                created_at=now,
+                updated_at=now,
+            ),
+        )
     return identity
 
 

@@ -86,6 +86,12 @@ async def list_of_user(db: AsyncConnection, readable: sql.Composable, user_id: U
         return await (await cursor.execute(query, (user_id,))).fetchall()
 
 
+async def list_ids(db: AsyncConnection) -> Sequence[UUID]:
+    """List all organizations."""
+    rows = await (await db.execute("SELECT id FROM organizations WHERE NOT deleted ORDER BY created_at")).fetchall()
+    return [row[0] for row in rows]
+
+
 async def insert_member(
     db: AsyncConnection, organization_id: UUID, user_id: UUID, roles: Sequence[str], now: datetime
 ) -> None:

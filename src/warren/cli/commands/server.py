@@ -80,6 +80,10 @@ def _config_folder(ctx: click.Context) -> Path:
 
 
 def _run(loaded: Loaded, folder: Path) -> None:
+    import gc
+
+    # Hundreds of thousands of objects are made while starting, and none of them is garbage; see `_announce`.
+    gc.disable()
     import anyio
     import uvloop
 
@@ -99,8 +103,12 @@ def _run(loaded: Loaded, folder: Path) -> None:
 
 
 def _announce(started: Started) -> None:
+    import gc
+
     from warren.server.compose import VERSION
 
+    gc.freeze()
+    gc.enable()
     click.echo(f"Warren {VERSION} - Your self-hosted remote development platform.")
     click.echo(f"Started HTTP listener at {started.url}")
     click.echo(f"View the Web UI: {started.access_url}")
@@ -130,4 +138,78 @@ server.add_command(
         callback=_builtin_url,
         help="Print how to reach the built-in PostgreSQL of a running server.",
     )
+)
+
+
+_POSTGRES = click.Option(
+    ["--postgres-url"],
+    envvar=["WARREN_PG_CONNECTION_URL", "CODER_PG_CONNECTION_URL"],
+    default="",
+    help="PostgreSQL to use; empty for the built-in one.",
+)
+
+
+def _create_admin(**values: Any) -> None:
+    import anyio
+
+    async def create(folder: Path) -> None:
+        from warren.server import repair
+
+        async with repair.open_connection(values["postgres_url"], folder) as db:
+            user = await repair.create_admin(
+                db,
+                username=values["username"],
+                email=values["email"],
+                password=values["password"],
+                algorithm=values["ssh_keygen_algorithm"],
+            )
+        click.echo(f"User {user.username} ({user.email}) was created and owns the deployment.")
+
+    anyio.run(create, _config_folder(click.get_current_context()))
+
+
+def _text(name: str, help_text: str, **attributes: Any) -> click.Option:
+    """Make an option that is asked for when it is not given."""
+    upper = name.upper()
+    return click.Option([f"--{name}"], envvar=[f"WARREN_{upper}", f"CODER_{upper}"], help=help_text, **attributes)
+
+
+server.add_command(
+    Command(
+        name="create-admin-user",
+        params=[
+            _POSTGRES,
+            click.Option(["--ssh-keygen-algorithm"], default="ed25519", help="Kind of the user's key for git."),
+            _text("username", "Name of the user.", prompt=True),
+            _text("email", "Email of the user.", prompt=True),
+            _text("password", "Password of the user.", prompt=True, hide_input=True, confirmation_prompt=True),
+        ],
+        callback=_create_admin,
+        help="Create a user who owns the deployment, straight in the database.",
+    )
+)
+
+
+def _reset_password(**values: Any) -> None:
+    import anyio
+
+    async def reset(folder: Path) -> None:
+        from warren.server import repair
+
+        async with repair.open_connection(values["postgres_url"], folder) as db:
+            await repair.reset_password(db, values["username"], values["password"])
+        click.echo(f"The password of {values['username']} was changed.")
+
+    anyio.run(reset, _config_folder(click.get_current_context()))
+
+
+reset_password = Command(
+    name="reset-password",
+    params=[
+        click.Argument(["username"]),
+        _POSTGRES,
+        _text("password", "New password.", prompt=True, hide_input=True, confirmation_prompt=True),
+    ],
+    callback=_reset_password,
+    help="Change a user's password, straight in the database.",
 )
