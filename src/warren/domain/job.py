@@ -23,6 +23,13 @@ LOGS_OVERFLOWED = (
 )
 
 
+WORKER_LOST = "Build has been terminated: its provisioner daemon stopped renewing the lease on the job."
+SERVER_RESTARTED = "Build has been terminated: the server that ran it was stopped and has come back."
+NEVER_TAKEN = "Build has been pending for 30 minutes and has been terminated: no provisioner daemon took it."
+REAPED = frozenset({WORKER_LOST, SERVER_RESTARTED})
+"""The errors of jobs that were taken from a worker which may still have something to say."""
+
+
 class JobStatus(StrEnum):
     """Where a job stands."""
 

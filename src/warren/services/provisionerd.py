@@ -218,14 +218,17 @@ class Session:
 
     async def _owned(self, db: AsyncConnection, job_id: str) -> Job:
         """Lock a job that this daemon reports on, and renew its lease."""
-        try:
-            job = await jobs.lock(db, UUID(job_id))
-        except (ValueError, NotFound) as error:
-            raise NotFound(f"no job {job_id!r}") from error
+        job = await self._find(db, job_id)
         # A daemon that reconnected has its lease from an earlier session; its row says which one that is.
         rules.check_owner(job, self._daemon.id, self._fences.get(job.id, job.fence))
         await jobs.renew(db, job.id, job.fence)
         return job
+
+    async def _find(self, db: AsyncConnection, job_id: str) -> Job:
+        try:
+            return await jobs.lock(db, UUID(job_id))
+        except (ValueError, NotFound) as error:
+            raise NotFound(f"no job {job_id!r}") from error
 
     async def update_job(self, request: pbd.UpdateJobRequest) -> pbd.UpdateJobResponse:
         """Take in log lines and what the daemon read in the template; tell it when it shall stop."""
@@ -257,6 +260,8 @@ class Session:
     async def _fail_job(self, request: pbd.FailedJob) -> pbd.Empty:
         now = self._clock.now()
         async with self._pool.connection() as db:
+            if await self._take_late_state(db, request):
+                return pbd.Empty()
             job = await self._owned(db, request.job_id)
             if job.type is JobType.BUILD:
                 await job_results.keep_state(db, job, request.workspace_build.state, now)
@@ -272,6 +277,22 @@ class Session:
             await job_results.announce(db, job)
         log.info("job.failed", job_id=request.job_id, error=request.error)
         return pbd.Empty()
+
+    async def _take_late_state(self, db: AsyncConnection, request: pbd.FailedJob) -> bool:
+        """Keep the state of a job that was taken from this very worker: another server could not read its disk.
+
+        Only while no later build has gone on from the state before.
+        """
+        job = await self._find(db, request.job_id)
+        if job.error not in rules.REAPED or job.worker_id != self._daemon.id or job.type is not JobType.BUILD:
+            return False
+        build = await builds.get_of_job(db, job.id)
+        latest = await builds.find_latest(db, build.workspace_id)
+        if latest is None or latest.number != build.build_number or not request.workspace_build.state:
+            return False
+        await builds.set_state(db, build.id, request.workspace_build.state, self._clock.now())
+        log.warning("job.state_recovered", job_id=request.job_id, daemon=self._daemon.name)
+        return True
 
     async def complete_job(self, request: pbd.CompletedJob) -> pbd.Empty:
         """End a job that succeeded and store all it brought, in one transaction."""

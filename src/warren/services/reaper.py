@@ -23,10 +23,6 @@ TICK = timedelta(seconds=2)  # with a lease of 10 s a dead worker blocks its wor
 JOBS_PER_TICK = 10  # one transaction each; a great outage is worked off over several ticks
 AWAY = TICK * 3  # when the last look is longer ago, the workers could not renew their leases in between either
 
-WORKER_LOST = "Build has been terminated: its provisioner daemon stopped renewing the lease on the job."
-SERVER_RESTARTED = "Build has been terminated: the server that ran it was stopped and has come back."
-NEVER_TAKEN = "Build has been pending for 30 minutes and has been terminated: no provisioner daemon took it."
-
 Recover = Callable[[UUID], Awaitable[bytes | None]]
 """Reads what Terraform had written of a job's state, when the job ran on this machine."""
 
@@ -55,9 +51,11 @@ class Reaper:
         count = 0
         async with self._pool.connection() as db:
             if not self._lenient():
-                count += await self._end(db, await jobs.lock_expired(db, limit=JOBS_PER_TICK), WORKER_LOST)
+                count += await self._end(db, await jobs.lock_expired(db, limit=JOBS_PER_TICK), rules.WORKER_LOST)
             too_old = self._clock.now() - rules.PENDING_LIMIT
-            count += await self._end(db, await jobs.lock_waiting_since(db, too_old, limit=JOBS_PER_TICK), NEVER_TAKEN)
+            count += await self._end(
+                db, await jobs.lock_waiting_since(db, too_old, limit=JOBS_PER_TICK), rules.NEVER_TAKEN
+            )
             await provisioner_daemons.delete_unseen(db)
         self._looked_at = self._clock.monotonic()
         return count
@@ -75,7 +73,7 @@ class Reaper:
     async def fence(self, worker_ids: Sequence[UUID]) -> int:
         """End all jobs of workers that are known to be gone; say how many."""
         async with self._pool.connection() as db:
-            return await self._end(db, await jobs.lock_held(db, worker_ids), SERVER_RESTARTED)
+            return await self._end(db, await jobs.lock_held(db, worker_ids), rules.SERVER_RESTARTED)
 
     async def _end(self, db: AsyncConnection, dead: Sequence[Job], reason: str) -> int:
         for job in dead:

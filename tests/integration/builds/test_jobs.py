@@ -8,7 +8,7 @@ import pytest
 from tests.integration.builds.scripted_daemon import agent, resource
 from tests.integration.builds.world import SOURCE, World
 from warren.domain.build import Transition
-from warren.domain.job import LEASE, LOGS_OVERFLOWED
+from warren.domain.job import LEASE, LOGS_OVERFLOWED, PENDING_LIMIT
 from warren.errors import Conflict, Invalid, RemoteError
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
@@ -310,6 +310,31 @@ async def test_jobs_of_a_server_that_came_back_are_fenced_at_once(world: World) 
         await daemon.build()
 
 
+async def test_the_state_of_a_job_that_another_server_ended_is_taken_late(world: World) -> None:
+    daemon = await world.daemon()
+    workspace = await world.running(daemon)
+    build = await world.build(workspace, "stop")
+    job = await daemon.acquire()
+    await settle(world)
+    await expire(world)
+    assert await world.reaper.tick() == 1  # it cannot read the disk of the one that is gone
+
+    def late(state: bytes) -> pbd.FailedJob:
+        written = pbd.FailedJob.WorkspaceBuild(state=state)
+        return pbd.FailedJob(job_id=job.job_id, error="interrupted", workspace_build=written)
+
+    other = await world.daemon("vm-9")
+    with pytest.raises(RemoteError, match="job already completed"):
+        await other.fail(late(b"forged"))
+    await daemon.fail(late(b"from the disk"))
+    assert await world.builds.state(world.admin, build.view.build.id) == b"from the disk"
+    await world.build(workspace, "start")
+    assert (await daemon.build(state=b"newer")).workspace_build.state == b"from the disk"
+    with pytest.raises(RemoteError, match="job already completed"):
+        await daemon.fail(late(b"too late"))
+    assert await world.builds.state(world.admin, build.view.build.id) == b"from the disk"
+
+
 async def test_a_stranger_may_not_report(world: World) -> None:
     daemon, other = await world.daemon("vm-0"), await world.daemon("vm-1")
     workspace = await world.running(daemon)
@@ -419,3 +444,13 @@ async def test_a_token_that_is_none_is_refused(world: World) -> None:
     await world.workspace(await world.template(daemon))
     with pytest.raises(RemoteError, match="invalid auth token format; must be uuid"):
         await daemon.build(resources=[resource(agent(token="secret"))])
+
+
+async def test_a_job_that_nobody_takes_is_given_up(world: World) -> None:
+    version = await world.version()
+    assert await world.reaper.tick() == 0
+    world.clock.advance(PENDING_LIMIT)
+    assert await world.reaper.tick() == 1
+    found = await world.versions.get(world.admin, version.version.id)
+    assert found.job.job.status == "failed"
+    assert "no provisioner daemon took it" in found.job.job.error
