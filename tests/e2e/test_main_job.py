@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def digest(path: Path) -> str:
 
 
 @contextmanager
-def forwarding(place: Lab, *arguments: str, ready: str) -> Iterator[None]:
+def forwarding(place: Lab, *arguments: str, ready: str) -> Generator[None]:
     """Run `warren port-forward` until the end of the block."""
     process = subprocess.Popen(
         ["warren", "port-forward", "dev", *arguments],
@@ -94,7 +94,13 @@ def test_scp_copies_a_tree_and_back(running: Lab, ssh_config: Path, tmp_path: Pa
 def test_sftp_lists_gets_and_renames(running: Lab, ssh_config: Path, tmp_path: Path) -> None:
     target = running.folder / "sftp-target"
     (tmp_path / "file").write_text("by sftp")
-    batch = f"put {tmp_path}/file {target}\nrename {target} {target}.new\nget {target}.new {tmp_path}/back\nls -l {target}.new\n"
+    lines = [
+        f"put {tmp_path}/file {target}",
+        f"rename {target} {target}.new",
+        f"get {target}.new {tmp_path}/back",
+        f"ls -l {target}.new",
+    ]
+    batch = "\n".join([*lines, ""])
 
     done = tool(running, "sftp", "-F", str(ssh_config), "-b", "-", "coder.dev", text=batch)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncGenerator
+import socket
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from warren.net.coordinator import AgentAuth, ClientAuth
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.keys import tailnet_address
 from warren.rpc import drpc
+from warren.rpc.drpc import Handlers
 from warren.rpc.memory import stream_pair
 from warren.rpc.multiplexer import Multiplexer
 from warren.services.coordination import Coordination as Server
@@ -40,7 +41,7 @@ class Control:
         self.server = Server(DERPMaps(self.derp_map), resume_tokens=None)  # type: ignore[arg-type]  none is asked for
 
     @asynccontextmanager
-    async def connect(self, handlers: object) -> AsyncGenerator[drpc.Client]:
+    async def connect(self, handlers: Handlers) -> AsyncGenerator[drpc.Client]:
         left, right = await stream_pair()
         async with (
             Multiplexer(left, client=True) as ours,
@@ -53,9 +54,9 @@ class Control:
 
 
 @pytest.fixture
-def relay() -> AsyncGenerator[RelayServer]:
+def relay() -> Generator[RelayServer]:
     with RelayServer() as server:
-        yield server  # type: ignore[misc]
+        yield server
 
 
 def derp_map(relay: RelayServer) -> DERPMap:
@@ -110,6 +111,7 @@ async def test_nodes_that_were_introduced_reach_each_other(relay: RelayServer, b
             await client.ping(info.key, kind="tunnel", timeout_seconds=5)
             connection = await client.dial(tailnet_address(agent_id), 22)
             stream = await anyio.abc.SocketStream.from_socket(connection)
+            received = bytearray()
             async with stream, anyio.create_task_group() as both:
 
                 async def send() -> None:
@@ -117,7 +119,6 @@ async def test_nodes_that_were_introduced_reach_each_other(relay: RelayServer, b
                     await stream.send_eof()
 
                 both.start_soon(send)
-                received = bytearray()
                 while len(received) < len(payload):
                     received += await stream.receive()
             assert received == payload
@@ -143,6 +144,7 @@ async def test_a_tunnel_outlives_the_control_plane(relay: RelayServer) -> None:
         member(NodeConfig(addresses=(tailnet_address(client_id),)), client_id) as (client, client_side),
     ):
         client_side.add_destination(agent_id)
+        pairs: list[tuple[socket.socket, socket.socket]] = []
         with agent.listen(22) as listener, anyio.fail_after(15):
             async with (
                 control.connect(control.server.handlers(agent_id, AgentAuth(agent_id))) as agent_control,
@@ -157,13 +159,11 @@ async def test_a_tunnel_outlives_the_control_plane(relay: RelayServer) -> None:
                 tasks.start_soon(serve, agent_side, agent_control, True)
                 tasks.start_soon(serve, client_side, client_control, False)
                 await client_side.wait_programmed(agent_id)
-                first = await client.dial(tailnet_address(agent_id), 22)
-                accepted, _ = await listener.accept()
+                pairs.append((await client.dial(tailnet_address(agent_id), 22), (await listener.accept())[0]))
                 control.server.close()
 
-            second = await client.dial(tailnet_address(agent_id), 22)
-            again, _ = await listener.accept()
-            for near, far in ((first, accepted), (second, again)):
+            pairs.append((await client.dial(tailnet_address(agent_id), 22), (await listener.accept())[0]))
+            for near, far in pairs:
                 near.setblocking(True)
                 far.setblocking(True)
                 await anyio.to_thread.run_sync(near.sendall, b"still here")

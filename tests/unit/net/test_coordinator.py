@@ -176,7 +176,8 @@ def test_a_second_connection_takes_the_place_of_the_first(world: World) -> None:
 
 
 def test_a_removed_tunnel_is_told_to_both(world: World) -> None:
-    world.hears(CLIENT), world.hears(AGENT)
+    world.hears(CLIENT)
+    world.hears(AGENT)
     world.ask(CLIENT, Request(remove_tunnel=AGENT))
 
     assert world.hears(CLIENT) == [told(world, CLIENT, PeerUpdateKind.DISCONNECTED, AGENT, "remove tunnel")]

@@ -91,7 +91,8 @@ def test_any_split_of_the_bytes_gives_the_same_packets(story: list[Packet], cuts
     ]
     rest = b"".join(encode(packet) for packet in wanted)
 
-    decoder, got = Decoder(), []
+    decoder = Decoder()
+    got: list[Packet] = []
     for cut in [*cuts, len(rest)]:
         part, rest = rest[:cut], rest[cut:]
         got += decoder.feed(part)

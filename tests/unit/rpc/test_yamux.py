@@ -9,6 +9,7 @@ from warren.rpc.yamux import (
     ACCEPT_BACKLOG,
     WINDOW_BYTES,
     DataReceived,
+    Event,
     GoneAway,
     PongReceived,
     Session,
@@ -148,7 +149,8 @@ def test_any_split_of_the_bytes_gives_the_same_events(cuts: list[int]) -> None:
     stream = SYN + data(1, b"first") + PING + data(1, b"") + data(1, bytes(range(64))) + FIN
     whole = Session(client=False).receive_data(stream)
 
-    server, events, rest = Session(client=False), [], stream
+    server, rest = Session(client=False), stream
+    events: list[Event] = []
     for cut in [*cuts, len(stream)]:
         part, rest = rest[:cut], rest[cut:]
         events += server.receive_data(part)
