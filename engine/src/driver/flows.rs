@@ -473,7 +473,8 @@ impl Node {
     /// End what has waited too long.
     pub fn tick_flows(&mut self, now: Instant) {
         let late = |near: &Near| near.deadline.is_some_and(|at| at <= now);
-        let ids: Vec<FlowId> = self.flows.near.iter().filter(|(_, near)| late(near)).map(|(id, _)| *id).collect();
+        let ids = self.flows.near.iter().filter(|(_, near)| late(near)).map(|(id, _)| *id);
+        let ids: Vec<FlowId> = ids.chain(self.netstack.given_up(now)).collect();
         for id in ids {
             if let Some(mut near) = self.flows.near.remove(&id) {
                 if let (Purpose::Dial { token }, false) = (&near.purpose, near.announced) {

@@ -193,3 +193,51 @@ fn a_slow_link_works() {
     let took = sim.transfer(500_000);
     assert!(took < Duration::from_secs(8), "{took:?}");
 }
+
+#[test]
+fn an_idle_connection_lives_for_ever_and_an_unanswered_one_does_not() {
+    let mut sim = Sim::new(FAST);
+    sim.transfer(10_000);
+    for stack in &mut sim.stacks {
+        assert!(stack.given_up(sim.now).is_empty());
+    }
+    let day = Duration::from_secs(24 * 3600);
+    while sim.stacks.iter().any(|stack| stack.poll_timeout().is_some()) || !sim.in_flight.is_empty() {
+        sim.step();
+    }
+    sim.now += day;
+    for side in 0..2 {
+        assert!(sim.stacks[side].given_up(sim.now).is_empty());
+        sim.emit(side, 0);
+        assert_eq!(sim.stacks[side].stage(0), Stage::Open);
+    }
+    sim.link.loss = 1.0;
+    sim.stacks[0].send(0, BUFFER, |_| (100, ()));
+    sim.emit(0, 0);
+    let (began, lost) = (sim.now, sim.lost);
+    while sim.stacks[0].given_up(sim.now).is_empty() {
+        sim.step();
+        assert!(sim.now - began < day);
+    }
+    assert!(sim.now - began >= GIVE_UP);
+    assert!(sim.lost - lost < 300, "{} packets into the void", sim.lost - lost);
+}
+
+#[test]
+fn a_connection_goes_on_soon_after_an_outage() {
+    let mut sim = Sim::new(FAST);
+    sim.transfer(10_000);
+    sim.link.loss = 1.0;
+    sim.stacks[0].send(0, BUFFER, |_| (100, ()));
+    sim.emit(0, 0);
+    let began = sim.now;
+    while sim.now - began < Duration::from_secs(120) {
+        sim.step();
+    }
+    sim.link.loss = 0.0;
+    let back = sim.now;
+    while sim.stacks[1].receive(0, |bytes| (bytes.len(), ())).is_none() {
+        sim.step();
+    }
+    assert!(sim.now - back < Duration::from_secs(6), "{:?}", sim.now - back);
+}

@@ -23,8 +23,9 @@ use device::{Batch, Card, Span};
 use packet::Ends;
 use recovery::Recovery;
 
-/// A peer that answers nothing for this long has gone; an SSH session survives a lunch break without network.
-const GIVE_UP: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15 * 60);
+/// A peer that acknowledges nothing for this long has gone; an SSH session survives a lunch break without network.
+/// (smoltcp's own timeout would also end a connection on which nobody has anything to say.)
+const GIVE_UP: Duration = Duration::from_secs(15 * 60);
 /// Acknowledge a lone segment after this long, in case data goes back that can carry the acknowledgement.
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(5);
 
@@ -60,6 +61,8 @@ struct Flow {
     passing: Vec<Span>,
     wake_at: Option<Instant>,
     closing: bool,
+    /// When something was last heard, or the wait for an answer began.
+    heard_at: Option<Instant>,
 }
 
 /// All TCP connections of one node.
@@ -161,7 +164,6 @@ impl Netstack {
         socket.set_congestion_control(CongestionControl::None);
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(Some(ACK_DELAY));
-        socket.set_timeout(Some(GIVE_UP));
         socket
     }
 
@@ -177,6 +179,7 @@ impl Netstack {
             passing: Vec::new(),
             wake_at: None,
             closing: false,
+            heard_at: None,
         };
         let id = self.flows.insert(flow);
         self.by_ends.insert(ends, id);
@@ -203,6 +206,7 @@ impl Netstack {
     pub fn ingest(&mut self, now: Instant, id: FlowId, slab: &[u8], out: &mut Batch, limit: usize) {
         let clock = self.clock(now);
         let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.heard_at = Some(now);
         let limit = limit.min(self.options.buffer);
         let unsent_room = flow.recovery.room().min(limit).saturating_sub(flow.socket().send_queue());
         flow.recovery.set_idle(unsent_room >= self.options.mtu);
@@ -237,6 +241,19 @@ impl Netstack {
         let more = repeats || full || (budget == 0 && wake_at.is_some_and(|at| at <= now));
         self.set_wake(id, if more { None } else { wake_at });
         more
+    }
+
+    /// The connections whose peers have answered nothing for too long.
+    pub fn given_up(&mut self, now: Instant) -> Vec<FlowId> {
+        let mut late = Vec::new();
+        for (id, flow) in &mut self.flows {
+            if !flow.expects_answer() {
+                flow.heard_at = Some(now);
+            } else if now.saturating_duration_since(*flow.heard_at.get_or_insert(now)) >= GIVE_UP {
+                late.push(id);
+            }
+        }
+        late
     }
 
     /// The path to an address is another than before.
@@ -357,6 +374,13 @@ const FIRST_PORT: u16 = 49152;
 impl Flow {
     fn socket(&self) -> &Socket<'static> {
         self.sockets.get(self.handle)
+    }
+
+    /// Whether something was sent that the peer must acknowledge.
+    fn expects_answer(&self) -> bool {
+        use tcp::State::{Closing, FinWait1, LastAck, SynReceived, SynSent};
+        let socket = self.socket();
+        socket.send_queue() > 0 || matches!(socket.state(), SynSent | SynReceived | FinWait1 | Closing | LastAck)
     }
 
     fn socket_mut(&mut self) -> &mut Socket<'static> {

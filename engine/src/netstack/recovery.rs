@@ -19,6 +19,8 @@ const MIN_LATE: Duration = Duration::from_millis(1);
 const ACK_DELAY: Duration = Duration::from_millis(25);
 /// A segment sent again and not acknowledged within this many round trips is sent once more.
 const RETRY_ROUND_TRIPS: u32 = 3;
+/// The pause between probes doubles up to this: a connection goes on soon after a long outage.
+const LAST_PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// An empty copy buffer larger than this is given back.
 const KEEP_CAPACITY: usize = 256 << 10;
 /// Retransmissions written in one turn.
@@ -68,6 +70,8 @@ pub struct Recovery {
     reorders: bool,
     late_at: Option<Instant>,
     probe_at: Option<Instant>,
+    /// Probes since anything was heard.
+    probes: u32,
     to_repeat: VecDeque<u32>,
     last_plain: Option<(u32, u32, u16)>,
     /// What our last segment acknowledged, and the window it offered: a segment sent again says the same.
@@ -99,6 +103,7 @@ impl Recovery {
             reorders: false,
             late_at: None,
             probe_at: None,
+            probes: 0,
             to_repeat: VecDeque::new(),
             last_plain: None,
             latest: None,
@@ -266,6 +271,7 @@ impl Recovery {
         }
         self.unchecked = true;
         self.window.acknowledged(now, &sample, limit);
+        self.probes = 0;
         self.probe_at = Some(now + self.probe_after());
     }
 
@@ -333,9 +339,9 @@ impl Recovery {
         if let Some(segment) = first.filter(|first| !first.arrived && first.again).or(last) {
             self.to_repeat.push_front(segment.start);
         }
-        let pause = self.probe_after();
-        // Twice as long each time would wait for smoltcp's timeout, which does the same and more.
-        self.probe_at = (!self.segments.is_empty()).then_some(now + pause * 2);
+        self.probes = self.probes.saturating_add(1);
+        let pause = self.probe_after().saturating_mul(1 << self.probes.min(16)).min(LAST_PROBE_PAUSE);
+        self.probe_at = (!self.segments.is_empty()).then_some(now + pause);
     }
 
     fn write(&mut self, now: Instant, index: usize, start: u32, out: &mut Batch) {
