@@ -57,6 +57,7 @@ async def open_site(database_url: str, folder: Path, *, daemons: int, **flags: o
         "cache_dir": str(folder / "cache"),
         "provisioner_daemons": daemons,
         "derp_server_stun_addresses": ["disable"],
+        "stun_address": "",
         "dangerous_disable_rate_limits": True,
         **flags,
     }

@@ -9,7 +9,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from psycopg_pool import AsyncConnectionPool
 
 from warren.authz.policy import Actor, Membership, actor_of
 from warren.authz.roles import RoleOptions
@@ -21,6 +20,7 @@ from warren.domain.user import LoginType, UserStatus
 from warren.errors import Forbidden, Invalid, Unauthenticated
 from warren.services.passwords import Passwords, outdated
 from warren.storage import api_keys, users
+from warren.storage.db import Database
 
 log = structlog.get_logger()
 
@@ -79,9 +79,7 @@ def new_key(
 class Sessions:
     """Use cases around being signed in."""
 
-    def __init__(
-        self, pool: AsyncConnectionPool, clock: Clock, passwords: Passwords, settings: SessionSettings
-    ) -> None:
+    def __init__(self, pool: Database, clock: Clock, passwords: Passwords, settings: SessionSettings) -> None:
         self._pool = pool
         self._passwords = passwords
         self._clock = clock
@@ -94,7 +92,7 @@ class Sessions:
             Unauthenticated: it is not, or not any more, valid.
         """
         key_id, secret = tokens.split(token)
-        async with self._pool.connection() as db:
+        async with self._pool.reading() as db:
             holder = await api_keys.find_holder(db, key_id)
             if holder is None or holder.deleted or not tokens.matches(secret, holder.key.hashed_secret):
                 raise tokens.refused("API key is invalid.")
@@ -109,7 +107,8 @@ class Sessions:
                 await users.activate_dormant(db, holder.key.user_id, now)
                 log.info("user.activated", user_id=str(holder.key.user_id))
             if (use := tokens.use(holder.key, now, sliding=self._settings.sliding)) is not None:
-                await api_keys.touch(db, holder.key, now=now, expires_at=use.expires_at, ip_address=ip_address)
+                async with db.transaction():
+                    await api_keys.touch(db, holder.key, now=now, expires_at=use.expires_at, ip_address=ip_address)
         return Session(self._actor(holder), holder.key)
 
     def _actor(self, holder: api_keys.Holder) -> Actor:

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 from psycopg import AsyncConnection, sql
-from psycopg_pool import AsyncConnectionPool
 
 from warren.authz.filter import Columns, readable
 from warren.authz.policy import FORBIDDEN_DETAIL, Action, Actor, Object
@@ -22,6 +21,7 @@ from warren.errors import Conflict, Forbidden, Invalid, NotFound, Violation
 from warren.services import ssh_keys
 from warren.services.passwords import Passwords
 from warren.storage import api_keys, deployment, git_ssh_keys, organizations, user_configs, users
+from warren.storage.db import Database
 from warren.storage.users import Page, Profile, UserFilter
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Users:
     """Use cases around accounts."""
 
     def __init__(
-        self, pool: AsyncConnectionPool, clock: Clock, passwords: Passwords, roles: RoleOptions, key_algorithm: str
+        self, pool: Database, clock: Clock, passwords: Passwords, roles: RoleOptions, key_algorithm: str
     ) -> None:
         self._pool = pool
         self._clock = clock
@@ -155,7 +155,7 @@ class Users:
         Raises:
             NotFound: there is none, or the caller may not see it.
         """
-        async with self._pool.connection() as db:
+        async with self._pool.reading() as db:
             user = await _find(db, actor, word)
         if user is None or not actor.may(Action.READ, user_object(user)):
             raise NotFound

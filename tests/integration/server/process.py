@@ -46,6 +46,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
         "WARREN_CONFIG_DIR": str(folder / "c"),
         "WARREN_CACHE_DIRECTORY": str(folder / "cache"),
         "WARREN_DERP_SERVER_STUN_ADDRESSES": "disable",
+        "WARREN_STUN_ADDRESS": "",
         **extra,
     }
 
