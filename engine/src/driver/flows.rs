@@ -290,9 +290,18 @@ impl Node {
         if matches!(near.purpose, Purpose::Forward) {
             return;
         }
-        let Ok((socket, theirs)) = local::pair(Type::STREAM) else {
-            near.gone = true; // no descriptors left: treat it as closed by its owner
-            return;
+        let (socket, theirs) = match local::pair(Type::STREAM) {
+            Ok(pair) => pair,
+            Err(error) => {
+                // No descriptors are left: for the peer it is as if the near end had closed at once.
+                (near.ended, near.gone) = (true, true);
+                if let Purpose::Dial { token } = near.purpose {
+                    let reason = format!("no socket for the connection: {error}");
+                    self.outbox.push(Event::DialFailed { token, code: "closed", reason });
+                }
+                self.netstack.abort(id);
+                return;
+            }
         };
         self.watch(id, &socket);
         near.socket = Some(socket);

@@ -1,6 +1,8 @@
 """What strangers and broken relays send must not harm a node."""
 
+import contextlib
 import random
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -94,3 +96,24 @@ def test_a_broken_relay_is_reported_and_tried_again(answer: bytes) -> None:
         client.engine.stats()
         listener.shutdown(socket.SHUT_RDWR)
         serving.join()
+
+
+def test_a_process_without_descriptors_fails_a_dial_and_goes_on() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        held: list[socket.socket] = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(socket.socket())
+            with pytest.raises(ConnectionError) as failed:
+                client.dial(AGENT, 7)
+            assert failed.value.args[0] == "closed"
+        finally:
+            for each in held:
+                each.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        exchange(client, agent)
