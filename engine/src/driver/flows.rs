@@ -83,6 +83,11 @@ impl Flows {
         }
     }
 
+    /// Whether somebody waits for a connection to open, or to end.
+    pub fn opening(&self) -> bool {
+        self.near.values().any(|near| near.deadline.is_some())
+    }
+
     pub fn busy(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -105,6 +110,7 @@ impl Node {
             Ok((peer, id)) => {
                 let near = Near::new(peer, Purpose::Dial { token }, None, now + timeout);
                 self.flows.near.insert(id, near);
+                self.tick_soon(now);
                 self.serve(now, id);
             }
             Err(why) => {

@@ -46,6 +46,8 @@ pub fn token(class: usize, number: usize) -> Token {
 
 /// Housekeeping: handshakes, idle connections, silent relays.
 const TICK: Duration = Duration::from_secs(1);
+/// While somebody waits for a ping or a connection, whose deadlines are looked at with it.
+const QUICK_TICK: Duration = Duration::from_millis(100);
 /// Receive calls before other work gets its turn.
 const RECEIVES: usize = 8;
 /// Buffer of a connection where the kernel grants a large UDP buffer to absorb it, and where not.
@@ -174,6 +176,11 @@ impl Node {
         self.wire.udp4.as_ref().or(self.wire.udp6.as_ref()).map_or(0, UdpPort::port)
     }
 
+    /// Somebody waits from now on: look at deadlines sooner.
+    pub fn tick_soon(&mut self, now: Instant) {
+        self.tick_at = self.tick_at.min(now + QUICK_TICK);
+    }
+
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -258,7 +265,8 @@ impl Node {
         if now < self.tick_at {
             return;
         }
-        self.tick_at = now + TICK;
+        let waited_for = !self.pings.is_empty() || self.flows.opening();
+        self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
         self.tick_sessions(now);
         self.tick_pings(now);
         self.tick_flows(now);

@@ -22,6 +22,9 @@ pub struct PendingPing {
     pub deadline: Instant,
 }
 
+/// A ping that was not answered is sent again after this.
+const REPEAT: Duration = Duration::from_millis(500);
+
 impl Node {
     /// Ping a peer; the answer is an event with `token`.
     pub fn ping(&mut self, now: Instant, token: u64, key: &Key, tunnel: bool, timeout: Duration) {
@@ -30,6 +33,7 @@ impl Node {
             return;
         };
         self.pings.insert(token, PendingPing { key: *key, tunnel, sent_at: Vec::new(), deadline: now + timeout });
+        self.tick_soon(now);
         self.attempt_ping(now, id, token);
     }
 
@@ -78,7 +82,11 @@ impl Node {
             if late {
                 self.pings.remove(&token);
                 self.outbox.push(Event::PingFailed { token, reason: "no answer in time".into() });
-            } else if let Some(id) = self.peers.by_key(&key) {
+                continue;
+            }
+            let last = self.pings.get(&token).and_then(|ping| ping.sent_at.last());
+            let due = last.is_none_or(|last| now.saturating_duration_since(*last) >= REPEAT);
+            if let Some(id) = self.peers.by_key(&key).filter(|_| due) {
                 self.attempt_ping(now, id, token);
             }
         }

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -290,9 +291,13 @@ def test_a_dial_that_nobody_answers_times_out_and_a_cancelled_one_says_nothing()
         client.know(agent)
         cancelled = client.engine.dial(AGENT, PORT, timeout_seconds=0.5)
         client.engine.cancel_dial(cancelled)
+        started = time.monotonic()
         with pytest.raises(ConnectionError) as failed:
-            client.dial(AGENT, PORT, within=1)
+            client.dial(AGENT, PORT, within=0.3)
         assert failed.value.args[0] == "timeout"
+        token = client.engine.ping(agent.engine.public_key, timeout_seconds=0.2)
+        client.wait(lambda event: event if getattr(event, "token", None) == token else None, within=2)
+        assert time.monotonic() - started < 1.5
         assert all(getattr(event, "token", None) != cancelled for event in client.seen)
 
 
