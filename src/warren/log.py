@@ -28,7 +28,9 @@ def configure(settings: LogSettings) -> None:
     sinks: list[tuple[TextIO, Processor]] = []
     if settings.human:
         stream = _open(settings.human)
-        sinks.append((stream, structlog.dev.ConsoleRenderer(colors=stream.isatty())))
+        # Not the default traceback: that prints the values of local variables, secrets among them.
+        plain = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        sinks.append((stream, plain))
     if settings.json:
         sinks.append((_open(settings.json), structlog.processors.JSONRenderer(default=str)))
     debug = settings.verbose or bool(settings.filters)
@@ -53,7 +55,7 @@ def configure(settings: LogSettings) -> None:
 
 def _is_no_denial(record: logging.LogRecord) -> bool:
     """Keep uvicorn from taking the refusal of a WebSocket, which is an answer, for a mistake."""
-    return "without completing handshake" not in record.getMessage()
+    return record.getMessage() != "ASGI callable returned without completing handshake."
 
 
 def _open(path: str) -> TextIO:

@@ -123,6 +123,14 @@ def quiet_logs(*, verbose: bool, log: TextIO | None = None) -> None:
 
     everything = verbose or log is not None
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            # Not the default traceback: that prints the values of local variables, secrets among them.
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if everything else logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(log or sys.stderr),
     )
