@@ -56,6 +56,8 @@ log = structlog.get_logger()
 
 STOP_JOBS_SECONDS = 15.0
 """How long a stop waits for running builds before it interrupts them; Terraform then saves its state."""
+TERRAFORM_EXIT_SECONDS = 20.0
+"""How long Terraform may take for that before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ def _provisioner(config: ControlPlaneConfig, cache: Cache) -> ProvisionerConfig:
         terraform_path=config.terraform_path,
         release=config.terraform_release,
         coder_provider=config.coder_provider,
+        exit_seconds=TERRAFORM_EXIT_SECONDS,
         extra_path=str(Path(sys.argv[0]).resolve().parent)
         if Path(sys.argv[0]).name == "warren"
         else str(Path(sys.executable).parent),
