@@ -69,7 +69,7 @@ def test_defaults_are_taken_unasked_when_wanted() -> None:
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(Invalid, match="not present") as caught:
-        parameters.resolve(QUIET, [question("region")], Wanted(values={"regoin": "eu"}))
+        parameters.resolve(QUIET, [question("region")], Wanted(values={"regoin": "eu"}))  # codespell:ignore
     assert "region" in caught.value.hint
 
 
