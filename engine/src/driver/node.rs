@@ -26,6 +26,7 @@ use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::{Netstack, Options};
 use crate::path::Source;
+use crate::tunnel::Gate;
 use crate::wire::keys;
 
 pub const WAKE: Token = Token(0);
@@ -103,6 +104,7 @@ pub struct Node {
     pub courier: Courier,
     pub wire: Wire,
     pub peers: Peers,
+    pub gate: Gate,
     pub netstack: Netstack,
     pub reassembly: Reassembly,
     pub flows: Flows,
@@ -152,6 +154,7 @@ impl Node {
             courier,
             wire: Wire { udp4, udp6, relays },
             peers: Peers::new(),
+            gate: Gate::new(&public_key),
             netstack: Netstack::new(now, options),
             reassembly: Reassembly::default(),
             flows: Flows::default(),
@@ -267,6 +270,7 @@ impl Node {
         }
         let waited_for = !self.pings.is_empty() || self.flows.opening();
         self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
+        self.gate.tick();
         self.tick_sessions(now);
         self.tick_pings(now);
         self.tick_flows(now);

@@ -10,7 +10,7 @@ use crate::netstack::device::Span;
 use crate::netstack::packet::{self, Inner};
 use crate::path::Source;
 use crate::tunnel::tsmp::Message as Tsmp;
-use crate::tunnel::{self, Addressee, Opened, MAX_CONTROL, OVERHEAD};
+use crate::tunnel::{self, Addressee, Admission, Opened, MAX_CONTROL, OVERHEAD};
 use crate::wire::{disco, keys, stun};
 
 /// Room for what one receive call decrypts to.
@@ -53,8 +53,7 @@ impl Node {
         let addressed = match tunnel::addressee(datagram) {
             Some(Addressee::Session(index)) => self.peers.by_index(index),
             Some(Addressee::Unknown) if sender.is_some() => sender,
-            Some(Addressee::Unknown) => tunnel::initiator(&self.config.private_key, &self.public_key, datagram)
-                .and_then(|key| self.peers.by_key(&key)),
+            Some(Addressee::Unknown) => self.stranger(source, datagram),
             None => None,
         };
         // What came by relay names its sender: nobody else may use that sender's session.
@@ -89,6 +88,27 @@ impl Node {
                 self.send_waiting(now, id, source);
             }
             Opened::Nothing | Opened::Rejected => {}
+        }
+    }
+
+    /// Find the peer that begins a handshake from an address that says nothing about it.
+    fn stranger(&mut self, source: Source, datagram: &[u8]) -> Option<PeerId> {
+        let Source::Udp(from) = source else { return None };
+        let mut cookie = [0; MAX_CONTROL];
+        match self.gate.admit(from.ip(), datagram, &mut cookie) {
+            Admission::Admitted => {
+                let key = tunnel::initiator(&self.config.private_key, &self.public_key, datagram)?;
+                self.peers.by_key(&key)
+            }
+            Admission::Cookie(length) => {
+                let udp = self.wire.udp(&from)?;
+                udp.push(from, length, |room| {
+                    room.get_mut(..length)?.copy_from_slice(&cookie[..length]);
+                    Some(length)
+                });
+                None
+            }
+            Admission::Refused => None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod tsmp;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -57,6 +58,42 @@ pub fn addressee(datagram: &[u8]) -> Option<Addressee> {
 /// Whether a message of ours begins a handshake.
 pub fn initiates(message: &[u8]) -> bool {
     message.len() == MAX_CONTROL && message[0] == 1
+}
+
+/// Handshakes by strangers' addresses that are looked at each second without asking for a cookie first.
+const ANONYMOUS_HANDSHAKES: u64 = 100;
+
+/// Stands before handshakes whose sender is not known yet: reading one costs a Curve25519 multiplication.
+pub struct Gate(RateLimiter);
+
+/// What the gate says of a handshake initiation.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    Admitted,
+    /// There are too many: an answer of this length asks the sender to prove its address first.
+    Cookie(usize),
+    Refused,
+}
+
+impl Gate {
+    /// Make the gate of the node with this public key.
+    pub fn new(public: &[u8; 32]) -> Self {
+        Self(RateLimiter::new(&PublicKey::from(*public), ANONYMOUS_HANDSHAKES))
+    }
+
+    /// Judge a handshake initiation; `out` holds `MAX_CONTROL` bytes.
+    pub fn admit(&self, source: IpAddr, datagram: &[u8], out: &mut [u8]) -> Admission {
+        match self.0.verify_packet(Some(source), datagram, out) {
+            Ok(_) => Admission::Admitted,
+            Err(TunnResult::WriteToNetwork(cookie)) => Admission::Cookie(cookie.len()),
+            Err(_) => Admission::Refused,
+        }
+    }
+
+    /// Count anew; call about once a second.
+    pub fn tick(&self) {
+        self.0.reset_count();
+    }
 }
 
 /// Read the static key of whoever sent a handshake initiation; `None` when it is not meant for us.

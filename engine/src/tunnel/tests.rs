@@ -58,3 +58,20 @@ fn garbage_is_rejected() {
         }
     }
 }
+
+#[test]
+fn a_flood_of_handshakes_is_asked_for_cookies_and_garbage_is_refused() {
+    let (mut left, _) = pair();
+    let mut out = vec![0; 2048];
+    let length = left.seal(&inner(60), &mut out).expect("an initiation");
+    let gate = Gate::new(&PublicKey::from(&StaticSecret::from([0x50; 32])).to_bytes());
+    let (source, mut answer) = (IpAddr::from([192, 0, 2, 1]), [0; MAX_CONTROL]);
+    let mut forged = out[..length].to_vec();
+    forged[120] ^= 1;
+    assert_eq!(gate.admit(source, &forged, &mut answer), Admission::Refused);
+    for _ in 0..ANONYMOUS_HANDSHAKES {
+        assert_eq!(gate.admit(source, &out[..length], &mut answer), Admission::Admitted);
+    }
+    assert_eq!(gate.admit(source, &out[..length], &mut answer), Admission::Cookie(64));
+    assert_eq!(left.open(None, &answer[..64], &mut out), Opened::Nothing, "the cookie is for the initiator");
+}
