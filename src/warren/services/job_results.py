@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -56,30 +57,33 @@ def timings(job_id: UUID, messages: Iterable[pb.Timing]) -> Sequence[Timing]:
 # Imports --------------------------------------------------------------------------------------------------------------
 
 
-async def store_parsed(db: AsyncConnection, job: Job, request: pbd.UpdateJobRequest) -> Sequence[pb.VariableValue]:
-    """Store what was read in a template's source; answer with the values of its variables.
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The values of a template's variables, and the names of required ones that have none."""
 
-    Raises:
-        Invalid: a required variable has no value.
-    """
+    values: Sequence[pb.VariableValue] = ()
+    missing: Sequence[str] = ()
+
+
+async def store_parsed(db: AsyncConnection, job: Job, request: pbd.UpdateJobRequest) -> Parsed:
+    """Store what was read in a template's source, also where values are missing: clients ask for those by name."""
     version_id = version_of(job)
     if request.readme:
         await template_versions.set_readme(db, version_id, request.readme.decode(errors="replace"))
     if request.workspace_tags:
         await template_versions.replace_tags(db, version_id, dict(request.workspace_tags))
     if not request.template_variables:
-        return []
+        return Parsed()
     given = dict(pairs(job.input, "user_variable_values"))
     given |= {value.name: value.value for value in request.user_variable_values}
     variables = convert.variables(request.template_variables, given)
     missing = [variable.name for variable in variables if variable.required and not variable.value]
     await template_versions.replace_variables(db, version_id, variables)
-    if missing:
-        raise Invalid(f"required template variables need values: {', '.join(missing)}")
-    return [
+    values = [
         pb.VariableValue(name=variable.name, value=variable.value, sensitive=variable.sensitive)
         for variable in variables
     ]
+    return Parsed(values, missing)
 
 
 async def store_import(

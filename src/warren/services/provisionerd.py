@@ -240,8 +240,12 @@ class Session:
             if request.logs and await job_logs.append(db, job.id, convert.log_lines(request.logs)):
                 await publish(db, LOGS, job.id)
             response = pbd.UpdateJobResponse(canceled=job.canceled_at is not None)
+            parsed = job_results.Parsed()
             if job.type is JobType.IMPORT:
-                response.variable_values.extend(await job_results.store_parsed(db, job, request))
+                parsed = await job_results.store_parsed(db, job, request)
+        if parsed.missing:  # refused only now: what was read must stay stored
+            raise Invalid(f"required template variables need values: {', '.join(parsed.missing)}")
+        response.variable_values.extend(parsed.values)
         return response
 
     async def commit_quota(self, request: pbd.CommitQuotaRequest) -> pbd.CommitQuotaResponse:

@@ -47,6 +47,20 @@ async def test_a_job_carries_what_the_build_needs(world: World) -> None:
     assert [value.value for value in job.workspace_build.previous_parameter_values] == ["4"]
 
 
+async def test_variables_without_a_value_are_refused_but_known(world: World) -> None:
+    daemon = await world.daemon()
+    version = await world.version()
+    job = await daemon.acquire()
+    wanted = [pb.TemplateVariable(name="token", type="string", required=True)]
+    with pytest.raises(RemoteError, match="required template variables need values: token"):
+        await daemon.update(job.job_id, template_variables=wanted)
+    error = "required template variables need values: token"
+    await daemon.fail(pbd.FailedJob(job_id=job.job_id, error=error, template_import=pbd.FailedJob.TemplateImport()))
+
+    stored = await world.versions.variables(world.admin, version.version.id)
+    assert [(variable.name, variable.required) for variable in stored] == [("token", True)]
+
+
 async def test_two_starts_at_once_make_one_build(world: World) -> None:
     daemon = await world.daemon()
     workspace = await world.running(daemon)
