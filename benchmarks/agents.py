@@ -21,7 +21,11 @@ NAMES = ("agent_cost", "agent_rss")
 AGENTS = 200
 
 TEMPLATE = """
-terraform { required_providers { coder = { source = "coder/coder" } } }
+terraform {
+  required_providers {
+    coder = { source = "coder/coder" }
+  }
+}
 resource "coder_agent" "many" {
   count = %d
   os    = "linux"

@@ -19,6 +19,8 @@ from warren.storage.db import Database
 HOME = "https://github.com/coder/coder"  # clients take it for the place of releases and compare it with nothing
 TEXT = "text/plain"  # the charset is added
 OLD_AGENT_API = "1.0"  # what upstream still says here; the sockets negotiate for themselves
+BUILT = frozenset({"access_control", "external_provisioner_daemons"})
+"""What clients may show because it is there. Nothing is behind a licence; the rest is not built yet."""
 FEATURES = (
     *("access_control", "advanced_template_scheduling", "appearance", "audit_log", "browser_only", "connection_log"),
     *("control_shared_ports", "custom_roles", "external_provisioner_daemons", "external_token_encryption"),
@@ -89,9 +91,9 @@ def update_check(deployment: Deployment) -> UpdateCheck:
 
 @get("/api/v2/entitlements", sync_to_thread=False)
 def entitlements(clock: Clock) -> wire.Entitlements:
-    """Say that everything may be used."""
+    """Say what there is: all that is built may be used."""
     return wire.Entitlements(
-        features={name: wire.Feature(entitlement="entitled", enabled=True) for name in FEATURES},
+        features={name: _feature(built=name in BUILT) for name in FEATURES},
         warnings=[],
         errors=[],
         has_license=True,
@@ -99,6 +101,10 @@ def entitlements(clock: Clock) -> wire.Entitlements:
         require_telemetry=False,
         refreshed_at=clock.now(),
     )
+
+
+def _feature(*, built: bool) -> wire.Feature:
+    return wire.Feature(entitlement="entitled" if built else "not_entitled", enabled=built)
 
 
 @get("/api/v2/experiments", sync_to_thread=False)
