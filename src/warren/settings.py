@@ -246,7 +246,7 @@ class Settings:
 
     provisioner_daemons: int = _opt(3, int, PROVISIONING, "Builds that this server runs at once; 0 for none.", yaml="provisioning.daemons", config="provisioner.daemons")
     terraform_path: str = _opt("", str, PROVISIONING, "Terraform or OpenTofu to run; empty to look on the PATH.", yaml="provisioning.terraformPath")
-    terraform_download_url: str = _opt("", parse_url, PROVISIONING, "Where to fetch a pinned Terraform from if none is found, such as https://releases.hashicorp.com/terraform; empty for nowhere.", yaml="provisioning.terraformDownloadURL")
+    terraform_download_url: str = _opt("https://releases.hashicorp.com/terraform", parse_url, PROVISIONING, "Where to fetch a pinned Terraform from, only if none is found; empty for nowhere.", yaml="provisioning.terraformDownloadURL")
     terraform_download_sha256: str = _opt("", str, PROVISIONING, "SHA-256 that the fetched archive must have; empty to believe what is published beside it.", yaml="provisioning.terraformDownloadSHA256")
     coder_provider: str = _opt("builtin", parse_coder_provider, PROVISIONING, "The coder/coder provider of templates: builtin (served by Warren) or registry (the published one).", yaml="provisioning.coderProvider")
     provisioner_types: list[str] = _opt(["terraform"], parse_list, PROVISIONING, "Accepted; terraform.", yaml="provisioning.daemonTypes", config="provisioner.daemon_types", hidden=True)

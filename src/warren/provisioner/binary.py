@@ -20,10 +20,11 @@ TYPED_GRAPH = (1, 7, 0)  # from here on `graph` must be asked for the graph of a
 DOWNLOAD_VERSION = "1.14.5"  # what is fetched where that is allowed
 _PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
 _VERSION_SECONDS = 30
+NOT_FOUND = "neither terraform nor tofu was found on the PATH"
 HINT = (
     "install Terraform 1.9 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu 1.8 or newer "
     "(https://opentofu.org/docs/intro/install) and put it on the PATH of this process, name it with --terraform-path, "
-    "or allow a download with --terraform-download-url"
+    f"or name a place that has Terraform {DOWNLOAD_VERSION} with --terraform-download-url"
 )
 
 
@@ -77,11 +78,19 @@ async def find(configured: Path | None, search_path: str) -> Binary:
         if not os.access(configured, os.X_OK):
             raise Unavailable(f"{configured} is not a program", hint=HINT)
         return await inspect(configured)
+    found = on_path(search_path)
+    if found is None:
+        raise Unavailable(NOT_FOUND, hint=HINT)
+    return await inspect(found)
+
+
+def on_path(search_path: str) -> Path | None:
+    """Find `terraform`, else `tofu`, without running it."""
     for name in ("terraform", "tofu"):
         found = shutil.which(name, path=search_path)
         if found is not None:
-            return await inspect(Path.cwd() / found)
-    raise Unavailable("neither terraform nor tofu was found on the PATH", hint=HINT)
+            return Path.cwd() / found
+    return None
 
 
 async def inspect(path: Path) -> Binary:

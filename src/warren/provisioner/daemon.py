@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from warren import retry
 from warren.clock import Clock
-from warren.errors import Forbidden, Invalid, ProtocolError, RemoteError, Unauthenticated, Unavailable, WarrenError
+from warren.errors import Forbidden, ProtocolError, RemoteError, Unauthenticated, Unavailable, WarrenError
 from warren.provisioner import binary, convert, jobs, uploads
 from warren.provisioner.model import Level, LogLine, Parsed, VariableValue
 from warren.provisioner.process import Cancellation
@@ -453,15 +453,16 @@ class _Run:
 
 
 async def _find_terraform(config: ProvisionerConfig, search_path: str) -> binary.Binary:
-    """Find Terraform, or fetch it when that is allowed."""
-    try:
+    """Find Terraform; fetch it where that is allowed and none is installed."""
+    installed = config.terraform_path is not None or binary.on_path(search_path) is not None
+    if installed or config.release is None:
         return await binary.find(config.terraform_path, search_path)
-    except (Unavailable, Invalid):
-        if config.release is None or config.terraform_path is not None:
-            raise
-        from warren.provisioner import install  # brings an HTTP client with it, which is hardly ever needed
+    from warren.provisioner import install  # brings an HTTP client with it, which is hardly ever needed
 
+    try:
         return await install.install(config.release, config.cache.folder)
+    except Unavailable as error:
+        raise Unavailable(f"{binary.NOT_FOUND}, and {error.message}", hint=error.hint) from error
 
 
 def _error(outcome: jobs.Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Fetch a pinned Terraform from the place an operator named, checked against its published digest."""
+"""Fetch a pinned Terraform where none is installed, checked against its published digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from warren.provisioner.binary import Binary, Release
 
 log = structlog.get_logger()
 
-_TIMEOUT_SECONDS = 60.0
+_TIMEOUT = httpx2.Timeout(60.0, connect=10.0)  # where there is no way out, say so soon
 _MAX_BYTES = 500 << 20
 
 
@@ -48,11 +48,13 @@ def _fetch_locked(release: Release, target: Path) -> None:
 def _fetch(release: Release, target: Path) -> None:
     base = f"{release.url.rstrip('/')}/{release.version}"
     try:
-        with httpx2.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True) as client:
+        with httpx2.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
             sums = client.get(f"{base}/terraform_{release.version}_SHA256SUMS").raise_for_status().text
             expected = _published(sums, release.archive)
             if release.sha256 and release.sha256.lower() != expected:
-                raise Unavailable(f"{base} publishes another {release.archive} than the one that was pinned")
+                raise Unavailable(
+                    f"{base} publishes another {release.archive} than the one that was pinned", hint=binary.HINT
+                )
             with TemporaryDirectory(dir=target.parent) as folder:
                 archive = Path(folder) / "terraform.zip"
                 _download(client, f"{base}/{release.archive}", archive, expected)
@@ -77,11 +79,12 @@ def _download(client: httpx2.Client, url: str, target: Path, expected: str) -> N
         for chunk in response.raise_for_status().iter_bytes():
             size += len(chunk)
             if size > _MAX_BYTES:
-                raise Unavailable(f"{url} is larger than any Terraform")
+                raise Unavailable(f"{url} is larger than any Terraform", hint=binary.HINT)
             digest.update(chunk)
             output.write(chunk)
     if digest.hexdigest() != expected:
-        raise Unavailable(f"{url} is not what was published: its SHA-256 is {digest.hexdigest()}, not {expected}")
+        found = digest.hexdigest()
+        raise Unavailable(f"{url} is not what was published: its SHA-256 is {found}, not {expected}", hint=binary.HINT)
 
 
 def _unpack(archive: Path, target: Path) -> None:

@@ -77,7 +77,7 @@ class ProvisionerConfig:
     cache: Cache
     host_environment: Mapping[str, str]
     terraform_path: Path | None = None  # else it is looked for on the PATH
-    release: Release | None = None  # what to fetch when there is none; nothing is fetched unless this is set
+    release: Release | None = None  # what to fetch when none is installed
     coder_provider: CoderProvider = CoderProvider.BUILTIN
     extra_path: str = ""  # put before PATH: where `warren` is
     exit_seconds: float = DEFAULT_EXIT_SECONDS  # how long Terraform may take to end when cancelled

@@ -1,4 +1,4 @@
-"""Finding Terraform, and fetching it from a place that was named."""
+"""Finding Terraform, and fetching it where there is none."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Generator
+from contextlib import AsyncExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 
+from warren.clock import SystemClock
 from warren.errors import Invalid, Unavailable
 from warren.provisioner import binary
 from warren.provisioner.binary import Release, parse_version
+from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.provisioner.install import install
+from warren.provisioner.session import ProvisionerConfig
+from warren.provisioner.workdir import Cache
+from warren.rpc.memory import stream_pair
+from warren.server.compose import control_plane_config
+from warren.settings import load
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +92,55 @@ async def test_a_place_that_does_not_answer(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"Terraform 1\.2\.3 could not be fetched from") as raised:
         await install(Release("http://127.0.0.1:1", "1.2.3"), tmp_path)
     assert "install Terraform" in raised.value.hint
+
+
+async def run_daemon(cache: Path, search_path: str, release: Release | None) -> None:
+    """Start a daemon that is told to stop at once, and so only looks for its Terraform."""
+    config = ProvisionerConfig(Cache(cache), {**os.environ, "PATH": search_path}, release=release)
+    async with AsyncExitStack() as stack:
+
+        async def connect() -> ByteStream:
+            ours, theirs = await stream_pair()
+            stack.push_async_callback(theirs.aclose)
+            return ours
+
+        daemon = ProvisionerDaemon(DaemonConfig("test", config), connect, SystemClock())
+        daemon.stop()
+        await daemon.run()
+
+
+async def test_a_daemon_fetches_only_what_is_not_installed(place: Release, tmp_path: Path) -> None:
+    await run_daemon(tmp_path / "a", os.environ["PATH"], place)
+    assert not list((tmp_path / "a").glob("terraform-*"))
+    await run_daemon(tmp_path / "b", str(tmp_path), place)
+    assert (tmp_path / "b/terraform-1.2.3").is_file()
+
+
+async def test_a_daemon_without_terraform_and_without_a_way_out_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as raised:
+        await run_daemon(tmp_path / "cache", str(tmp_path), Release("http://127.0.0.1:1"))
+    assert raised.value.message.startswith(
+        "neither terraform nor tofu was found on the PATH, and Terraform 1.14.5 could not be fetched from"
+    )
+    assert "install Terraform 1.9 or newer (https://developer.hashicorp.com/terraform/install)" in raised.value.hint
+    with pytest.raises(Unavailable, match=r"neither terraform nor tofu was found on the PATH$"):
+        await run_daemon(tmp_path / "cache", str(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "release"),
+    [
+        ({}, Release("https://releases.hashicorp.com/terraform")),
+        ({"terraform_download_url": ""}, None),
+        (
+            {"terraform_download_url": "http://mirror/terraform", "terraform_download_sha256": "ab"},
+            Release("http://mirror/terraform", sha256="ab"),
+        ),
+    ],
+)
+def test_the_vendor_is_asked_unless_told_otherwise(flags: dict[str, str], release: Release | None) -> None:
+    settings = load(flags, {}, None).settings
+    assert control_plane_config(settings, "http://warren.test", {}, stun_port=0).terraform_release == release
 
 
 def program(folder: Path, name: str, output: str) -> Path:
