@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 generated=(src/warren/rpc/_pb src/warren/provisioner/coder_provider/_pb src/warren/storage/schema.sql docs/reference)
 generate() {
     proto/generate.sh
-    .venv/bin/python -m warren.server.schema >src/warren/storage/schema.sql.new && mv src/warren/storage/schema.sql.new src/warren/storage/schema.sql
+    .venv/bin/python scripts/dump_schema.py
     .venv/bin/python -m warren.cli.docs docs/reference/cli.md
-    .venv/bin/python -m warren.settings docs/reference/settings.md
+    .venv/bin/python scripts/document_settings.py
 }
 
 if [ "${1:-}" = --check ]; then

@@ -422,7 +422,9 @@ def duration_text(value: timedelta) -> str:
         return f"{round(seconds * 1000)}ms"
     hours, rest = divmod(round(seconds), 3600)
     minutes, left = divmod(rest, 60)
-    return f"{hours}h{minutes}m{left}s"
+    if hours:
+        return f"{hours}h{minutes}m{left}s"
+    return f"{minutes}m{left}s" if minutes else f"{left}s"
 
 
 def to_yaml_tree(loaded: Loaded) -> dict[str, object]:
