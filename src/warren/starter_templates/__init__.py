@@ -32,11 +32,6 @@ class Example:
     markdown: str
     archive: bytes
 
-    @property
-    def url(self) -> str:
-        """Give the place of its source."""
-        return f"https://github.com/coder/coder/tree/main/examples/templates/{self.id}"
-
 
 @cache
 def examples() -> tuple[Example, ...]:

@@ -149,3 +149,10 @@ async def test_files_come_back_as_they_went_and_as_zip(server: Site, tmp_path: P
         assert hidden.status_code == 404
         wrong = await client.post("/api/v2/files", content=b"x", headers={"Content-Type": "text/plain"})
         assert wrong.json() == {"message": 'Unsupported content type header "text/plain".'}
+
+
+async def test_starter_templates_are_listed(server: Site) -> None:
+    async with httpx2.AsyncClient(base_url=server.url) as client:
+        answer = await client.get("/api/v2/templates/examples", headers={"Coder-Session-Token": server.admin.token})
+        assert {example["id"] for example in answer.json()} == {"local", "docker", "kubernetes"}
+        assert all(example["markdown"] and example["name"] for example in answer.json())

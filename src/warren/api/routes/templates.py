@@ -134,7 +134,7 @@ def _examples() -> list[wire.TemplateExample]:
     return [
         wire.TemplateExample(
             id=found.id,
-            url=found.url,
+            url="",  # it comes with the server: there is no place to read it elsewhere
             name=found.name,
             description=found.description,
             icon=found.icon,
