@@ -94,6 +94,12 @@ class RelayServer:
                 wrapped.setblocking(False)
 
     def _answer(self, connection: socket.socket) -> None:
+        try:
+            self._answer_request(connection)
+        except OSError:
+            connection.close()  # the client left: one that measures relays opens connections to spare
+
+    def _answer_request(self, connection: socket.socket) -> None:
         connection.settimeout(5)
         data = b""
         while b"\r\n\r\n" not in data:
