@@ -1,13 +1,31 @@
 #!/bin/sh
-# Build other implementations of what Warren speaks, for tests/interop: peers.sh FOLDER. Does nothing the second time.
+# Build other implementations of what Warren speaks, for tests/interop: peers.sh FOLDER [PROGRAM…], all unless named.
+# Does nothing the second time.
 set -eu
-folder=${1:?usage: peers.sh FOLDER}
-version=v1.102.5 # the newest that Go 1.26 builds
+folder=${1:?usage: peers.sh FOLDER [PROGRAM...]}
+shift
+[ $# -gt 0 ] || set -- derper derpprobe tailnode terraform-provider-coder
+tailscale=v1.102.5 # the newest that Go 1.26 builds
+provider=v2.19.0
+here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 command -v go >/dev/null || { echo "peers.sh: Go is needed to build them" >&2; exit 1; }
-for program in derper derpprobe; do
+export GOTOOLCHAIN=local GOFLAGS=-p=2 GOBIN="$folder"
+
+for program; do
     [ -x "$folder/$program" ] && continue
-    echo "building $program $version"
-    GOTOOLCHAIN=local GOFLAGS=-p=2 GOBIN="$folder" go install "tailscale.com/cmd/$program@$version"
+    echo "building $program"
+    case $program in
+    derper | derpprobe) go install "tailscale.com/cmd/$program@$tailscale" ;;
+    terraform-provider-coder) go install "github.com/coder/terraform-provider-coder/v2@$provider" ;;
+    tailnode)
+        module=$(mktemp -d)
+        trap 'rm -rf "$module"' EXIT
+        cp "$here/tailnode/main.go" "$module"
+        (cd "$module" && go mod init tailnode && go get "tailscale.com@$tailscale" && go mod tidy &&
+            go build -o "$folder/tailnode" .)
+        ;;
+    *) echo "peers.sh: no program $program" >&2 && exit 2 ;;
+    esac
 done

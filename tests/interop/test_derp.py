@@ -3,74 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import httpx2 as httpx
 import pytest
 
 from tests.integration.engine.harness import Node, derp_map
 from tests.integration.relay.client import DERPClient
 from tests.integration.relay.test_server import HTTPClient, UpgradedClient, make_certificate, serve
+from tests.interop.peers import Derper, built, run_derper
 from warren._engine import Relay, generate_key
 from warren.net import derp, stun
 from warren.relay.stun import StunServer
 
 pytestmark = pytest.mark.slow
 
-PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
-START_SECONDS = 10
-
-
-@pytest.fixture(scope="module")
-def peers() -> Path:
-    """Build Tailscale's relay and prober, once for all runs."""
-    if not all((PEERS / program).exists() for program in ("derper", "derpprobe")):
-        if shutil.which("go") is None:
-            pytest.skip("Go is needed to build Tailscale's relay and prober")
-        subprocess.run([Path(__file__).with_name("peers.sh"), PEERS], check=True)
-    return PEERS
-
-
-@dataclass(frozen=True, slots=True)
-class Derper:
-    """A running relay of Tailscale's."""
-
-    port: int
-    stun_port: int
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
 
 @pytest.fixture
-def derper(peers: Path, tmp_path: Path) -> Generator[Derper]:
-    port, stun_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
-    arguments = ["-a", f"127.0.0.1:{port}", "-http-port", "-1", "-stun-port", str(stun_port), "-c", "derper.json"]
-    with (
-        (tmp_path / "log").open("wb") as log,
-        subprocess.Popen([peers / "derper", *arguments], cwd=tmp_path, stdout=log, stderr=log) as process,
-    ):
-        try:
-            transport = httpx.HTTPTransport(retries=START_SECONDS)
-            with httpx.Client(transport=transport, timeout=START_SECONDS) as client:
-                assert client.get(f"http://127.0.0.1:{port}/derp/latency-check").status_code == 200
-            yield Derper(port, stun_port)
-        finally:
-            process.terminate()
+def derper(tmp_path: Path) -> Generator[Derper]:
+    with run_derper(tmp_path) as running:
+        yield running
 
 
 @pytest.mark.anyio
-async def test_tailscales_prober_finds_our_relay_good(peers: Path, tmp_path: Path) -> None:
+async def test_tailscales_prober_finds_our_relay_good(tmp_path: Path) -> None:
+    prober = built("derpprobe")
     certificate, key = make_certificate(tmp_path)
     relay = Relay(generate_key())
     async with (
@@ -82,7 +42,7 @@ async def test_tailscales_prober_finds_our_relay_good(peers: Path, tmp_path: Pat
         region = {"RegionID": 999, "RegionCode": "own", "RegionName": "Own", "Nodes": nodes}
         (tmp_path / "map.json").write_text(json.dumps({"Regions": {"999": region}}))
         command = [
-            str(peers / "derpprobe"),
+            str(prober),
             *("-derp-map", f"file://{tmp_path}/map.json", "-once", "-spread=false"),
             *("-tls-interval", "0", "-bw-interval", "1s", "-bw-probe-size-bytes", "4000000"),
         ]

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.interop.peers import provider_mirror
 from tests.interop.refusals import REFUSED, TOLD_OTHERWISE
 from warren.clock import SystemClock
 from warren.errors import WarrenError
@@ -28,9 +28,6 @@ from warren.provisioner.workdir import Cache, JobNote
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-VERSION = "2.19.0"
-PACKAGE = f"github.com/coder/terraform-provider-coder/v2@v{VERSION}"
-PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
 HERE = Path(__file__).parent
 TEMPLATES = {
     "rich": HERE.parent / "integration" / "provisioner" / "rich.tf",
@@ -60,25 +57,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def mirror(tmp_path: Path) -> Path:
-    """Have the published provider where `terraform init` finds it, built by Go once; give the configuration file."""
-    program = PEERS / "terraform-provider-coder"
-    if not program.exists():
-        if shutil.which("go") is None:
-            pytest.skip("Go, which builds the published provider, is not installed")
-        environment = {**os.environ, "GOBIN": str(PEERS), "GOTOOLCHAIN": "local", "GOFLAGS": "-p=2"}
-        result = await anyio.run_process(["go", "install", PACKAGE], check=False, env=environment)
-        if result.returncode:
-            pytest.skip(f"the published provider could not be built: {result.stderr.decode()[-300:]}")
-    place = tmp_path / "mirror" / "registry.terraform.io" / "coder" / "coder" / VERSION / "linux_amd64"
-    place.mkdir(parents=True)
-    (place / f"terraform-provider-coder_v{VERSION}").symlink_to(program)
-    config = tmp_path / "terraform.rc"
-    config.write_text(
-        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{tmp_path}/mirror"\n  }}\n}}\n'
-        "disable_checkpoint = true\n"
-    )
-    return config
+def mirror(tmp_path: Path) -> Path:
+    return provider_mirror(tmp_path)
 
 
 def tar(path: Path) -> bytes:

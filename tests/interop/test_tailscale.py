@@ -1,52 +1,34 @@
-"""Our engine and Tailscale's own node, face to face: relayed and direct, pings both ways, TCP both ways."""
+"""Our engine and Tailscale's own node, face to face: relayed and direct, pings both ways, TCP both ways.
+
+The relay between them is ours: the engine's alone, and that of a running server.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import msgspec
 import pytest
+from benchmarks.lab import lab
 
 from tests.integration.engine.harness import REGION, Node, RelayServer, derp_map
 from tests.integration.engine.test_paths import certificate
+from tests.integration.relay.test_server import make_certificate
+from tests.interop.peers import built, free_port
 from warren import _engine
 
 pytestmark = pytest.mark.slow
 
-PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
-VERSION = "v1.102.5"  # the newest that Go 1.26 builds
 OURS = "fd7a:115c:a1e0::77"
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the Tailscale node, once for all runs."""
-    built = PEERS / "tailnode"
-    if built.exists():
-        return built
-    if shutil.which("go") is None:
-        pytest.skip("Go is needed to build Tailscale's node")
-    folder = tmp_path_factory.mktemp("tailnode")
-    shutil.copy(Path(__file__).with_name("tailnode") / "main.go", folder)
-    PEERS.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-p=2"}
-    for command in (
-        ["go", "mod", "init", "tailnode"],
-        ["go", "get", f"tailscale.com@{VERSION}"],
-        ["go", "mod", "tidy"],
-        ["go", "build", "-o", str(built), "."],
-    ):
-        subprocess.run(command, cwd=folder, env=environment, check=True)
-    return built
 
 
 class About(msgspec.Struct, frozen=True):
@@ -88,18 +70,38 @@ class Both:
     key: bytes
 
 
-@pytest.fixture(params=["direct", "relayed"])
-def both(request: pytest.FixtureRequest, program: Path, tmp_path: Path) -> Iterator[Both]:
-    relayed = request.param == "relayed"
-    context, _ = certificate("127.0.0.1", tmp_path)
+@contextmanager
+def relay(kind: str, folder: Path) -> Generator[int]:
+    """Run a relay of ours over TLS: that of a whole server, or only the engine's."""
+    context, _ = certificate("127.0.0.1", folder)
+    if kind != "server":
+        with RelayServer(tls=context) as server:
+            yield server.port
+        return
+    chain, key = make_certificate(folder)
+    port = free_port(socket.SOCK_STREAM)
+    with lab() as place:
+        place.start(
+            *("--tls-enable", "--tls-address", f"127.0.0.1:{port}"),
+            *("--tls-cert-file", str(chain), "--tls-key-file", str(key)),
+        )
+        yield port
+
+
+@pytest.fixture(params=["direct", "relayed", "server"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
+    program = built("tailnode")
+    relayed = request.param != "direct"
     (tmp_path / "state").mkdir()
-    with RelayServer(tls=context) as relay, Node(OURS, block_direct=relayed) as ours:
-        derp = json.loads(derp_map(relay.port, force_http=False))
+    with relay(request.param, tmp_path) as relay_port, Node(OURS, block_direct=relayed) as ours:
+        derp = json.loads(derp_map(relay_port, force_http=False))
         derp["Regions"][str(REGION)]["Nodes"][0]["InsecureForTests"] = True
         ours.engine.set_derp_map(json.dumps(derp).encode())
         ours.engine.listen(7)
         process = subprocess.Popen(
-            [program, "-dir", tmp_path / "state", "-relay", str(relay.port)],
+            [program, "-dir", tmp_path / "state", "-relay", str(relay_port)],
+            # Or it uploads its logs, and asks Tailscale's relays where to.
+            env={**os.environ, "TS_NO_LOGS_NO_SUPPORT": "true"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,0 +1,104 @@
+"""Programs that others wrote: built once, kept for all runs, and run beside ours."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
+PROVIDER_VERSION = "2.19.0"
+START_SECONDS = 10
+
+
+def built(program: str) -> Path:
+    """Give a program, built if need be; skip the test that asks where it cannot be had."""
+    path = FOLDER / program
+    if path.exists():
+        return path
+    if shutil.which("go") is None:
+        pytest.skip(f"Go, which builds {program}, is not installed")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # Other workers may want it at the same moment: who comes second finds it built.
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [Path(__file__).with_name("peers.sh"), FOLDER, program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{program} could not be built: {done.stderr[-300:]}")
+    return path
+
+
+def provider_mirror(folder: Path) -> Path:
+    """Have the published provider where `terraform init` finds it; give Terraform's configuration file."""
+    program = built("terraform-provider-coder")
+    place = folder / "mirror/registry.terraform.io/coder/coder" / PROVIDER_VERSION / "linux_amd64"
+    place.mkdir(parents=True)
+    (place / f"terraform-provider-coder_v{PROVIDER_VERSION}").symlink_to(program)
+    config = folder / "terraform.rc"
+    config.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}/mirror"\n  }}\n}}\n'
+        "disable_checkpoint = true\n"
+    )
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class Derper:
+    """A running relay of Tailscale's."""
+
+    port: int
+    stun_port: int
+    process: subprocess.Popen[bytes]
+
+    def region(self, region_id: int) -> dict[str, object]:
+        """Describe it as a region of a map of relays."""
+        node = {
+            "Name": f"{region_id}a",
+            "RegionID": region_id,
+            "HostName": "127.0.0.1",
+            "DERPPort": self.port,
+            "STUNPort": self.stun_port,
+            "ForceHTTP": True,
+        }
+        return {"RegionID": region_id, "RegionCode": "derper", "RegionName": "Tailscale's derper", "Nodes": [node]}
+
+    def packets(self) -> int:
+        """Say how many packets of clients it has passed on."""
+        with httpx.Client() as client:
+            return int(client.get(f"http://127.0.0.1:{self.port}/debug/vars").json()["derp"]["packets_sent"])
+
+
+@contextmanager
+def run_derper(folder: Path) -> Generator[Derper]:
+    """Run a `derper` on loopback, without TLS."""
+    program = built("derper")
+    port, stun_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    arguments = ["-a", f"127.0.0.1:{port}", "-http-port", "-1", "-stun-port", str(stun_port), "-c", "derper.json"]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([program, *arguments], cwd=folder, stdout=log, stderr=log) as process,
+    ):
+        try:
+            transport = httpx.HTTPTransport(retries=START_SECONDS)
+            with httpx.Client(transport=transport, timeout=START_SECONDS) as client:
+                assert client.get(f"http://127.0.0.1:{port}/derp/latency-check").status_code == 200
+            yield Derper(port, stun_port, process)
+        finally:
+            process.terminate()
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    """Find a port that nobody uses."""
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
