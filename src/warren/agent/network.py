@@ -16,8 +16,8 @@ from warren.agent.manifest import Manifest
 from warren.agent.stats import StatsCounter, StatsReport
 from warren.clock import Clock
 from warren.errors import RemoteError, Unavailable
+from warren.net.addresses import service_address, tailnet_address
 from warren.net.derp_map import rewrite_embedded
-from warren.net.keys import service_address, tailnet_address
 from warren.rpc.drpc import Client
 from warren.tunnel.coordination import Coordination
 from warren.tunnel.node import Listener, Node, NodeConfig

@@ -20,7 +20,7 @@ from ipaddress import IPv6Address
 from typing import NewType, Protocol, TypeAlias
 from uuid import UUID
 
-from warren.net.keys import LEGACY_AGENT_ADDRESS, service_address, tailnet_address
+from warren.net.addresses import LEGACY_AGENT_ADDRESS, service_address, tailnet_address
 from warren.net.node import NodeInfo, PeerUpdate, PeerUpdateKind
 
 MAX_UPDATES = 1024

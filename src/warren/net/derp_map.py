@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from warren.errors import Invalid
 
 NO_STUN = -1
-STUN_DEFAULT_PORT = 3478
 MAX_REGION_ID = 65535
 """Region numbers travel as the port of a pseudo address."""
 _DISABLE = "disable"

@@ -13,7 +13,6 @@ from warren.errors import RemoteProtocolError
 COOKIE = bytes.fromhex("2112a442")
 DEFAULT_PORT = 3478
 HEADER_LENGTH = 20
-TXID_LENGTH = 12
 _HEADER = struct.Struct(">HH4s12s")
 _ATTRIBUTE = struct.Struct(">HH")
 _BINDING_REQUEST = 0x0001

@@ -21,8 +21,8 @@ import structlog
 
 from warren.clock import Clock
 from warren.errors import ProtocolError, RemoteError, Unauthenticated, Unavailable, WarrenError
+from warren.net.addresses import tailnet_address
 from warren.net.derp_map import DERPMap, rewrite_embedded
-from warren.net.keys import tailnet_address
 from warren.net.node import NodeInfo
 from warren.retry import Backoff
 from warren.rpc import websocket

@@ -18,8 +18,8 @@ import structlog
 from warren import _engine
 from warren.clock import Clock
 from warren.errors import Unavailable, WarrenError
+from warren.net.addresses import node_id
 from warren.net.derp_map import DERPMap
-from warren.net.keys import node_id
 from warren.net.node import NodeInfo, PeerUpdateKind
 from warren.rpc import convert_tailnet as convert
 from warren.rpc._pb import tailnet_pb2 as pb

@@ -27,9 +27,9 @@ from tests.integration.agent.test_life import AgentProcess, agent, manifest
 from tests.integration.engine.harness import REGION, RelayServer
 from warren import _engine
 from warren.clock import SystemClock
+from warren.net.addresses import tailnet_address
 from warren.net.coordinator import AgentAuth, ClientAuth
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
-from warren.net.keys import tailnet_address
 from warren.rpc import drpc
 from warren.rpc.memory import stream_pair
 from warren.rpc.multiplexer import Multiplexer

@@ -12,8 +12,8 @@ from tests.integration.agents.agency import DERP_MAP, Agency
 from tests.integration.builds.scripted_daemon import resource
 from warren.domain.build import WorkspaceStatus
 from warren.errors import Unauthenticated, Unimplemented
+from warren.net.addresses import tailnet_address
 from warren.net.derp_map import DERPMap, DERPRegion
-from warren.net.keys import tailnet_address
 from warren.net.node import NodeInfo
 from warren.rpc import convert_tailnet as convert
 from warren.rpc._pb import tailnet_pb2 as pb

@@ -16,7 +16,7 @@ from tests.integration.agent.test_tunnel import Tunnel, tunnel
 from warren.cli import connect, speed
 from warren.cli.commands import port_forward, speedtest
 from warren.cli.ui import Terminal
-from warren.net.keys import tailnet_address
+from warren.net.addresses import tailnet_address
 
 pytestmark = pytest.mark.anyio
 

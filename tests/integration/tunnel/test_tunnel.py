@@ -15,9 +15,9 @@ import pytest
 from tests.integration.engine.harness import REGION, RelayServer
 from warren.clock import SystemClock
 from warren.errors import Unavailable
+from warren.net.addresses import tailnet_address
 from warren.net.coordinator import AgentAuth, ClientAuth
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
-from warren.net.keys import tailnet_address
 from warren.rpc import drpc
 from warren.rpc.drpc import Handlers
 from warren.rpc.memory import stream_pair

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warren.net.addresses import tailnet_address
 from warren.net.coordinator import (
     CLOSED,
     MAX_UPDATES,
@@ -23,7 +24,6 @@ from warren.net.coordinator import (
     Request,
     ServerAuth,
 )
-from warren.net.keys import tailnet_address
 from warren.net.node import NodeInfo, PeerUpdate, PeerUpdateKind
 
 AGENT, CLIENT, OTHER = (UUID(f"00000000-0000-4000-8000-00000000000{digit}") for digit in "123")

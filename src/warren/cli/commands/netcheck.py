@@ -29,7 +29,7 @@ async def netcheck(context: Context) -> None:
     from uuid import uuid4
 
     from warren.net import derp_map
-    from warren.net.keys import tailnet_address
+    from warren.net.addresses import tailnet_address
     from warren.tunnel.node import Node, NodeConfig
 
     info = await context.client.agents.connection_generic()
