@@ -27,18 +27,6 @@ def path_uuid(raw: str) -> UUID:
         raise Invalid(f'Invalid UUID "{raw}".', detail="invalid UUID format") from error
 
 
-def path_int(raw: str, name: str) -> int:
-    """Read a number from the path.
-
-    Raises:
-        Invalid: it is none.
-    """
-    try:
-        return int(raw)
-    except ValueError as error:
-        raise Invalid(f"Failed to parse {name} as integer.", detail=str(error)) from error
-
-
 class Query:
     """The query parameters of a request; each read, then `finish` complains about all that are wrong."""
 

@@ -15,8 +15,6 @@ from warren.authz.roles import Permission, Role, RoleOptions, implicit_org_role,
 from warren.authz.scopes import ALL, EVERYTHING, AllowEntry, permissions
 from warren.errors import Forbidden, NotFound
 
-__all__ = ["Action", "Actor", "Membership", "Object", "actor_of"]
-
 ACL = Mapping[str, Sequence[str]]
 """Granted actions by the id of a user or group, as stored."""
 
@@ -24,7 +22,6 @@ FORBIDDEN_DETAIL = (
     "You don't have permission to view this content. If you believe this is a mistake, please contact your"
     " administrator or try signing in with different credentials."
 )
-_NO_ACL: ACL = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,6 @@ def _workspace(*, but: str) -> tuple[Permission, ...]:
 
 _DORMANT = "workspace_dormant: create read update delete stop create_agent update_agent delete_agent"
 _OWN_IN_ORG = _allow(f"workspace: *, {_DORMANT}, provisioner_daemon: create read, file: create read")
-_LIMITED = ("workspace", "workspace_dormant", "prebuilt_workspace", "user_secret", "user_skill")
 _ORG_OWNED = (
     *("workspace", "workspace_dormant", "prebuilt_workspace", "organization_member", "organization", "template"),
     *("group", "group_member", "assign_role", "assign_org_role", "provisioner_jobs", "idpsync_settings"),

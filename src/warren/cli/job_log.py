@@ -7,7 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import anyio
 
@@ -198,19 +197,6 @@ def of_version(client: Client, version: TemplateVersion) -> Job:
         fetch,
         lambda after: client.templates.version_logs(version.id, after=after),
         lambda: client.templates.cancel_version(version.id),
-    )
-
-
-def of_dry_run(client: Client, version_id: UUID, job_id: UUID) -> Job:
-    """Watch a dry run."""
-
-    async def cancel() -> None:
-        await client.call("PATCH", f"/templateversions/{version_id}/dry-run/{job_id}/cancel")
-
-    return Job(
-        lambda: client.templates.dry_run_job(version_id, job_id),
-        lambda _after: client.templates.dry_run_logs(version_id, job_id),
-        cancel,
     )
 
 

@@ -39,9 +39,3 @@ def pack(files: Iterable[tuple[str, bytes, int]]) -> bytes:
             member.uid = member.gid = _UNPACKED_UID
             archive.addfile(member, io.BytesIO(content))
     return output.getvalue()
-
-
-def pack_folder(folder: Path) -> bytes:
-    """Pack all regular files below `folder`, sorted by path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return pack((path.relative_to(folder).as_posix(), path.read_bytes(), path.stat().st_mode & 0o777) for path in files)

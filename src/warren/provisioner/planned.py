@@ -60,11 +60,6 @@ def from_plan(plan: bytes) -> list[Instance]:
     return known + list(_walk(_root({"values": document.get("planned_values")})))
 
 
-def from_shown_state(state: bytes) -> list[Instance]:
-    """Give the instances of `terraform show -json`."""
-    return list(_walk(_root(_document(state))))
-
-
 def from_state_file(state: bytes) -> list[Instance]:
     """Give the instances of a state file, children of modules first, as `show` would tell them."""
     if not state.strip():

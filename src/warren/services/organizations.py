@@ -27,11 +27,6 @@ COLUMNS = Columns(id=sql.SQL("o.id"), org_id=sql.SQL("o.id"))
 MEMBER_COLUMNS = Columns(id=sql.SQL("m.user_id"), org_id=sql.SQL("m.organization_id"), owner_id=sql.SQL("m.user_id"))
 
 
-def organization_object(organization_id: UUID) -> Object:
-    """See an organization as what something is done to."""
-    return Object("organization", id=organization_id, org_id=organization_id)
-
-
 def member_object(organization_id: UUID, user_id: UUID) -> Object:
     """See a membership as what something is done to."""
     return Object("organization_member", id=user_id, org_id=organization_id, owner_id=user_id)

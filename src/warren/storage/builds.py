@@ -25,7 +25,6 @@ WIDTH = 16
 VIEW_COLUMNS = sql.SQL(
     COLUMNS + ", {}, coalesce(d.name, ''), w.name, ow.id, ow.username, ow.avatar_url, v.name, iu.username"
 ).format(jobs.columns("j"))
-VIEW_WIDTH = WIDTH + jobs.WIDTH + 7
 
 VIEW_JOINS: LiteralString = """
     JOIN users ow ON ow.id = w.owner_id

@@ -17,7 +17,6 @@ from psycopg import AsyncConnection
 
 from warren import retry
 
-CHANNEL = "warren"
 EVERY = "*"
 """In place of an id: whichever of the topic changes."""
 CONNECT_TIMEOUT_SECONDS = 3

@@ -26,7 +26,6 @@ from tests.integration.agent.conftest import workspace as workspace
 pytestmark = pytest.mark.anyio
 
 PROGRAM = str(Path(__file__).with_name("session_program.py"))
-REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture

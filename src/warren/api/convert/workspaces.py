@@ -8,7 +8,6 @@ from uuid import UUID
 from warren.api.convert import agents as agents_out
 from warren.api.convert import jobs as jobs_out
 from warren.domain.build import status_of
-from warren.domain.resource import Resource
 from warren.domain.workspace import Workspace
 from warren.sdk.types import agents as agent_wire
 from warren.sdk.types import workspaces as wire
@@ -108,15 +107,7 @@ def build_of(detail: BuildDetail) -> wire.WorkspaceBuild:
 
 def resource(view: ResourceView) -> wire.WorkspaceResource:
     """Convert a resource with its agents."""
-    return _resource(view.resource, [agents_out.agent(agent) for agent in view.agents])
-
-
-def planned_resource(found: Resource) -> wire.WorkspaceResource:
-    """Convert a resource of a plan, whose agents nobody will ever meet."""
-    return _resource(found, [])
-
-
-def _resource(found: Resource, agents: list[agent_wire.WorkspaceAgent]) -> wire.WorkspaceResource:
+    found = view.resource
     return wire.WorkspaceResource(
         id=found.id,
         created_at=found.created_at,
@@ -127,7 +118,7 @@ def _resource(found: Resource, agents: list[agent_wire.WorkspaceAgent]) -> wire.
         hide=found.hide,
         icon=found.icon,
         daily_cost=found.daily_cost,
-        agents=agents,
+        agents=[agents_out.agent(agent) for agent in view.agents],
         metadata=[
             wire.ResourceMetadata(key=item.key, value=item.value, sensitive=item.sensitive) for item in found.metadata
         ],

@@ -35,11 +35,6 @@ def present(value: UUID | None) -> UUID | None:
     return None if value is None or value == NIL_UUID else value
 
 
-def present_time(value: datetime | None) -> datetime | None:
-    """Read a time of a request: the year 1 means that it was not given."""
-    return None if value is None or value == ZERO_TIME else value
-
-
 class Validation(Wire, frozen=True):
     """One field of a request that was refused, and why."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from warren.sdk.types.base import Sparse, Wire
@@ -104,41 +103,6 @@ class DeploymentStats(Wire, frozen=True):
     next_update_at: datetime
     workspaces: WorkspaceCounts
     session_count: SessionCounts
-
-
-class OptionGroup(Sparse, frozen=True):
-    """Where a setting belongs."""
-
-    name: str = ""
-    yaml: str = ""
-    description: str = ""
-    parent: OptionGroup | None = None
-
-
-class Option(Sparse, frozen=True):
-    """A setting: its names, default and value."""
-
-    name: str = ""
-    description: str = ""
-    flag: str = ""
-    flag_shorthand: str = ""
-    env: str = ""
-    yaml: str = ""
-    default: str = ""
-    # Any JSON value: settings are of many types.
-    value: Any = None
-    annotations: dict[str, str] = {}
-    group: OptionGroup | None = None
-    hidden: bool = False
-    value_source: str = ""
-
-
-class DeploymentConfig(Sparse, frozen=True):
-    """The settings in force; secrets are blank."""
-
-    # Nested by area, as many shapes as there are settings.
-    config: dict[str, Any] = {}
-    options: list[Option] = []
 
 
 class FileUploaded(Wire, frozen=True):

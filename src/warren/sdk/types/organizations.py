@@ -9,15 +9,6 @@ from warren.sdk.types.base import Sparse, Wire
 from warren.sdk.types.users import SlimRole
 
 
-class MinimalOrganization(Wire, frozen=True):
-    """An organization as others see it in passing."""
-
-    id: UUID
-    name: str
-    display_name: str
-    icon: str
-
-
 class Organization(Wire, frozen=True):
     """An organization."""
 

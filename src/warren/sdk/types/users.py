@@ -78,23 +78,6 @@ class MinimalUser(Sparse, frozen=True):
     avatar_url: str = ""
 
 
-class ReducedUser(Sparse, frozen=True):
-    """A user without organizations and roles."""
-
-    id: UUID
-    username: str
-    email: str
-    created_at: datetime
-    updated_at: datetime
-    last_seen_at: datetime
-    status: str
-    login_type: str
-    name: str = ""
-    avatar_url: str = ""
-    is_service_account: bool = False
-    theme_preference: str = ""
-
-
 class User(Sparse, frozen=True):
     """A user."""
 
@@ -235,17 +218,6 @@ class UserAppearance(Sparse, frozen=True):
     theme_mode: str = ""
     theme_light: str = ""
     theme_dark: str = ""
-
-
-class QuietHours(Wire, frozen=True):
-    """When a user's workspaces may be stopped for maintenance."""
-
-    raw_schedule: str
-    user_set: bool
-    user_can_set: bool
-    time: str
-    timezone: str
-    next: datetime
 
 
 class UserParameter(Wire, frozen=True):
