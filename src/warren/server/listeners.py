@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(address: str) -> socket.socket:
-    """Listen on `host:port`.
+def bind(address: str, flag: str = "--http-address") -> socket.socket:
+    """Listen on `host:port`, which was chosen with `flag`.
 
     Raises:
         Unavailable: somebody else does, or the address is not ours.
@@ -57,7 +57,7 @@ def bind(address: str) -> socket.socket:
         listening.close()
         raise Unavailable(
             f"cannot listen on {address}: {error.strerror or error}",
-            hint="is another server running? choose an address with --http-address",
+            hint=f"is another server running? choose an address with {flag}",
         ) from error
     listening.setblocking(False)
     return listening
@@ -116,72 +116,3 @@ class Server:
     def stop(self) -> None:
         """Accept no more; leaving the context waits for requests in flight."""
         self._server.should_exit = True
-
-    def hurry(self) -> None:
-        """Do not wait for requests in flight."""
-        self._server.force_exit = True
-
-
-def tls_context(
-    certificates: Sequence[str],
-    keys: Sequence[str],
-    *,
-    min_version: str,
-    ciphers: Sequence[str],
-    client_ca_file: str,
-    client_auth: str,
-) -> ssl.SSLContext:
-    """Read certificates; with several, the first that fits the name a client asks for is shown.
-
-    Raises:
-        Unavailable: a file cannot be read, or does not fit.
-    """
-    versions = {
-        "tls10": ssl.TLSVersion.TLSv1,
-        "tls11": ssl.TLSVersion.TLSv1_1,
-        "tls12": ssl.TLSVersion.TLSv1_2,
-        "tls13": ssl.TLSVersion.TLSv1_3,
-    }
-    contexts: list[ssl.SSLContext] = []
-    for certificate, key in zip(certificates, keys, strict=True):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = versions[min_version]
-        try:
-            context.load_cert_chain(certificate, key)
-            if ciphers:
-                context.set_ciphers(":".join(ciphers))
-            if client_ca_file:
-                context.load_verify_locations(client_ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise Unavailable(f"cannot use certificate {certificate} with key {key}: {error}") from error
-        if client_auth in ("verify-if-given", "request"):
-            context.verify_mode = ssl.CERT_OPTIONAL
-        elif client_auth in ("require-and-verify", "require-any"):
-            context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["http/1.1"])
-        contexts.append(context)
-    first = contexts[0]
-    if len(contexts) > 1:
-        names = [_names(path) for path in certificates]
-
-        def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-            for context, known in zip(contexts, names, strict=True):
-                if name is not None and (name in known or f"*.{name.partition('.')[2]}" in known):
-                    connection.context = context
-                    return
-
-        first.sni_callback = choose  # pyright: ignore[reportAttributeAccessIssue]  typed narrower than documented
-    return first
-
-
-def _names(path: str) -> frozenset[str]:
-    """Read the names that a certificate is for."""
-    from pathlib import Path
-
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(Path(path).read_bytes())
-    with suppress(x509.ExtensionNotFound):
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return frozenset(found.value.get_values_for_type(x509.DNSName))
-    return frozenset()

@@ -20,9 +20,10 @@ from warren.api.parts import Parts
 from warren.clock import SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
+from warren.server.certificates import TLSSettings, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
-from warren.server.listeners import bind, serving, tls_context
+from warren.server.listeners import bind, serving
 from warren.server.postgres import Postgres
 from warren.services.deployment import prepare
 from warren.settings import Loaded, Settings
@@ -41,7 +42,7 @@ RESTART_SECONDS = 2.0  # what clients of the relay are told
 class Started:
     """A server that serves: where, and the database behind it."""
 
-    url: str
+    urls: tuple[str, ...]
     access_url: str
     database_url: str
     parts: Parts
@@ -55,24 +56,26 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         WarrenError: something it needs is not there; the message says what.
     """
     settings = loaded.settings
+    clock = SystemClock()
+    context = server_context(_tls(settings), clock.now()) if settings.tls_enable else None
     async with AsyncExitStack() as stack:
         http = None
         if address := settings.address or settings.http_address:
             http = bind(address)
             stack.callback(http.close)
-        tls = bind(settings.tls_address) if settings.tls_enable else None
+        tls = bind(settings.tls_address, "--tls-address") if context is not None else None
         if tls is not None:
             stack.callback(tls.close)
         listening = http or tls
         assert listening is not None  # the settings were checked
-        url = f"{'http' if http else 'https'}://{_host(listening.getsockname())}"
+        urls = [f"{scheme}://{_host(it.getsockname())}" for scheme, it in (("http", http), ("https", tls)) if it]
+        url = urls[0]
         access_url = settings.access_url or url
         database_url = await stack.enter_async_context(_database_url(settings, config_folder))
         await _migrate(database_url)
         database = await stack.enter_async_context(
             open_database(database_url, max_size=max(2, settings.postgres_conn_max_open))
         )
-        clock = SystemClock()
         identity = await prepare(database, clock)
         notifier = Notifier(database_url)
         tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -91,11 +94,11 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         if http is not None:
             await stack.enter_async_context(serving(app, http, protocol=protocol))
         if tls is not None:
-            await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=_tls(settings)))
+            await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=context))
         plane.serving.set()
         log.info("server.started", url=url, access_url=access_url, version=VERSION)
         try:
-            yield Started(url, access_url, database_url, parts)
+            yield Started(tuple(urls), access_url, database_url, parts)
         finally:
             log.info("server.stopping")
 
@@ -178,14 +181,14 @@ class _Relaying:
             self._relay.close(restarting_in_seconds=RESTART_SECONDS)
 
 
-def _tls(settings: Settings) -> Any:
-    return tls_context(
+def _tls(settings: Settings) -> TLSSettings:
+    return TLSSettings(
         settings.tls_cert_file,
         settings.tls_key_file,
-        min_version=settings.tls_min_version,
-        ciphers=settings.tls_ciphers,
-        client_ca_file=settings.tls_client_ca_file,
-        client_auth=settings.tls_client_auth,
+        settings.tls_min_version,
+        settings.tls_ciphers,
+        settings.tls_client_ca_file,
+        settings.tls_client_auth,
     )
 
 

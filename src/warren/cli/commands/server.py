@@ -110,7 +110,8 @@ def _announce(started: Started) -> None:
     gc.freeze()
     gc.enable()
     click.echo(f"Warren {VERSION} - Your self-hosted remote development platform.")
-    click.echo(f"Started HTTP listener at {started.url}")
+    for url in started.urls:
+        click.echo(f"Started {'HTTPS' if url.startswith('https:') else 'HTTP'} listener at {url}")
     click.echo(f"View the Web UI: {started.access_url}")
 
 
