@@ -40,6 +40,10 @@ class GateSettings:
     same_site: str = "lax"
     trusted_headers: Sequence[str] = ()
     trusted_origins: Sequence[str] = ()
+    redirect_to: str = ""
+    """URL that requests for another scheme or host are sent to; empty for none."""
+    transport_security: str = ""
+    """Value of the Strict-Transport-Security header; empty for none."""
 
 
 class Gate:
@@ -59,6 +63,8 @@ class Gate:
             (b"x-coder-build-version", settings.version.encode()),
             (b"x-content-type-options", b"nosniff"),
         ]
+        if settings.transport_security:
+            self._headers.append((b"strict-transport-security", settings.transport_security.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -71,6 +77,9 @@ class Gate:
         answered = _Answer(scope, exchange, send, self._headers, self._new_cookie(path, headers))
         started = self._clock.monotonic()
         try:
+            if target := self._elsewhere(scope, headers):
+                await answered.refuse(307, f"Use {target}", {"Location": target})
+                return
             if path.startswith(("/api/", "/external-auth", "/@")):
                 await self._identify(scope, exchange)
                 if await self._refused(scope, exchange, headers, answered):
@@ -133,6 +142,26 @@ class Gate:
         secure = "; Secure" if self._settings.secure_cookies else ""
         same_site = self._settings.same_site.capitalize()
         return f"{csrf.COOKIE}={csrf.new_cookie()}; Path=/; HttpOnly{secure}; SameSite={same_site}".encode()
+
+    def _elsewhere(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+        """Tell where a request is to go instead; empty where it is right here.
+
+        Only requests: a WebSocket's client would not follow, and a probe of the load balancer knows no name.
+        """
+        wanted = self._settings.redirect_to
+        if not wanted or scope["type"] != "http" or scope["path"] == "/healthz":
+            return ""
+        scheme, _, host = wanted.partition("://")
+        came_by = scope["scheme"]
+        client = scope["client"]
+        if client and self._is_trusted(client[0]):
+            came_by = headers.get(b"x-forwarded-proto", b"").decode("latin-1") or came_by
+        if headers.get(b"host", b"").decode("latin-1").lower() == host.partition("/")[0].lower() and came_by == scheme:
+            return ""
+        # The raw path, so that what was escaped stays so, with no line break to break out of the header.
+        path = "/" + scope["raw_path"].decode("latin-1").lstrip("/")
+        query = scope["query_string"].decode("latin-1")
+        return wanted + path + (f"?{query}" if query else "")
 
     def _client_ip(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
         client = scope["client"]

@@ -146,7 +146,17 @@ def _gate_settings(settings: Settings, access_url: str) -> GateSettings:
         same_site=settings.samesite_auth_cookie,
         trusted_headers=settings.proxy_trusted_headers,
         trusted_origins=settings.proxy_trusted_origins,
+        redirect_to=access_url.rstrip("/") if settings.redirect_to_access_url else "",
+        transport_security=_transport_security(settings) if access_url.startswith("https://") else "",
     )
+
+
+def _transport_security(settings: Settings) -> str:
+    """Write the Strict-Transport-Security header; empty where the operator wants none."""
+    seconds = settings.strict_transport_security
+    if not seconds:
+        return ""
+    return "; ".join([f"max-age={seconds}", *settings.strict_transport_security_options])
 
 
 def _derp_map(settings: Settings, access_url: str, stun_port: int) -> derp_map.DERPMap:
