@@ -55,8 +55,16 @@ def server_address(context: Context) -> ServerAddress:
         headers=dict(client.headers),
         relay_headers=dict(client.extra_headers),
         tls=client.tls_context,
-        ca_pem=Path(ca_file).read_bytes() if ca_file else None,
+        ca_pem=_authorities(Path(ca_file)) if ca_file else None,
     )
+
+
+def _authorities(ca_file: Path) -> bytes:
+    """Read an authority to trust besides the system's: relays of others have certificates of those."""
+    import ssl
+
+    system = ssl.get_default_verify_paths().cafile
+    return ca_file.read_bytes() + b"\n" + (Path(system).read_bytes() if system else b"")
 
 
 def connect_options(context: Context, info: AgentConnectionInfo) -> ConnectOptions:

@@ -273,9 +273,7 @@ class Transport:
                 return await anyio.connect_tcp(host, port)
             except OSError as error:  # includes ssl.SSLError
                 cause = error.__cause__ or error
-                raise Unavailable(
-                    f"cannot reach {self.url}: {cause}", hint="is the server running, and is the URL right?"
-                ) from error
+                raise Unavailable(f"cannot reach {self.url}: {_reason(cause)}", hint=_advice(cause)) from error
 
     def _deadline(self, seconds: float) -> _Deadline:
         return _Deadline(self.url, seconds)
@@ -288,6 +286,28 @@ class Transport:
             fields["Content-Length"] = str(body_bytes)
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         return "\r\n".join(lines).encode("latin-1", "replace")
+
+
+def _reason(error: BaseException) -> str:
+    """Say why a connection failed; OpenSSL's own text names a line of its C code."""
+    if not isinstance(error, OSError) or not (reason := getattr(error, "verify_message", "")):
+        return str(error)
+    return f"its certificate is not trusted: {reason}"
+
+
+def _advice(error: BaseException) -> str:
+    """Say what to do about it."""
+    match getattr(error, "reason", ""), getattr(error, "verify_message", ""):
+        case _, str(reason) if "expired" in reason or "not yet valid" in reason:
+            return "the operator of the server must renew its certificate, unless this machine's clock is wrong"
+        case _, str(reason) if "mismatch" in reason:
+            return "use the name that the certificate is for"
+        case _, str(reason) if reason:
+            return "pass the file of its authority: --client-tls-ca-file FILE, or WARREN_CLIENT_TLS_CA_FILE"
+        case "WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE", _:
+            return "the server does not speak TLS there; try http://"
+        case _:
+            return "is the server running, and is the URL right?"
 
 
 class _Deadline:
