@@ -80,6 +80,8 @@ class Deployment:
 
     binary: str
     config_dir: str
+    tls_files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Flags of the certificates that a connection to the server needs, and their files."""
     prefix: str = "coder."
     suffix: str = ""
     ssh_options: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -128,6 +130,8 @@ def _hosts(
 def proxy(options: Options, deployment: Deployment) -> str:
     """Write the command that OpenSSH runs for a connection, but for its last arguments."""
     words = [quoted(deployment.binary), "--global-config", quoted(deployment.config_dir)]
+    for flag, path in deployment.tls_files.items():
+        words += [flag, quoted(path)]
     for header in options.headers:
         words += ["--header", quoted(header, always=True)]
     if options.header_command:

@@ -124,10 +124,22 @@ async def _deployment(context: Context, binary: str, *, unix_paths: bool) -> ssh
     return ssh_config.Deployment(
         binary=found,
         config_dir=folder,
+        tls_files=_tls_files(context),
         prefix=said.hostname_prefix,
         suffix=said.hostname_suffix,
         ssh_options=said.ssh_config_options,
     )
+
+
+def _tls_files(context: Context) -> dict[str, str]:
+    """Name the certificates of this run by absolute paths: OpenSSH starts us anywhere."""
+    options = context.options
+    files = {
+        "--client-tls-ca-file": options.ca_file,
+        "--client-tls-cert-file": options.cert_file,
+        "--client-tls-key-file": options.key_file,
+    }
+    return {flag: str(Path(path).expanduser().absolute()) for flag, path in files.items() if path}
 
 
 def _own_binary(program: str) -> str:
