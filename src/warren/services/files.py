@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anyio.to_thread
 from psycopg import AsyncConnection
@@ -17,19 +16,10 @@ from warren.clock import Clock
 from warren.domain import archive
 from warren.errors import Invalid, NotFound, TooLarge
 from warren.storage import files
-from warren.storage.files import File
+from warren.storage.files import TAR, Stored
 
-TAR = "application/x-tar"
 ZIPS = frozenset({"application/zip", "application/x-zip-compressed"})
 ZIP_FORMAT = "zip"
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """An uploaded file; `fresh` unless the same user had uploaded the same bytes before."""
-
-    id: UUID
-    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,7 @@ class Files:
     def __init__(self, pool: AsyncConnectionPool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
-    async def upload(self, actor: Actor, content_type: str, data: bytes) -> Uploaded:
+    async def upload(self, actor: Actor, content_type: str, data: bytes) -> Stored:
         """Store an archive; a zip is stored as a tar.
 
         Raises:
@@ -60,15 +50,8 @@ class Files:
             raise TooLarge("Request body too large.", detail=f"at most {archive.MAX_ARCHIVE_BYTES} bytes are allowed")
         # A large archive takes a moment to read through; other requests go on meanwhile.
         content = await anyio.to_thread.run_sync(_as_tar, content_type, data)
-        digest = hashlib.sha256(content).digest()
         async with self._pool.connection() as db:
-            same = await files.find_same(db, digest, actor.user_id)
-            if same is not None:
-                return Uploaded(same, fresh=False)
-            file = File(uuid4(), digest, actor.user_id, TAR, content, self._clock.now())
-            if not await files.insert(db, file):
-                return Uploaded(await self._stored(db, digest, actor.user_id), fresh=False)
-            return Uploaded(file.id, fresh=True)
+            return await files.store(db, content, actor.user_id, self._clock.now())
 
     async def download(self, actor: Actor, file_id: UUID, wanted_format: str) -> Download:
         """Read a file, as a zip archive when that is wanted.
@@ -93,13 +76,6 @@ class Files:
             if actor.may(Action.UPDATE, template):
                 return
         raise NotFound
-
-    @staticmethod
-    async def _stored(db: AsyncConnection, digest: bytes, user_id: UUID) -> UUID:
-        found = await files.find_same(db, digest, user_id)
-        if found is None:
-            raise NotFound
-        return found
 
 
 def _as_tar(content_type: str, data: bytes) -> bytes:

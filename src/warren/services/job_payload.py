@@ -15,7 +15,7 @@ from warren.errors import Invalid
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 from warren.services import build_tokens
-from warren.storage import build_owners, builds, template_files, template_versions, templates, workspaces
+from warren.storage import build_owners, builds, files, template_versions, templates, workspaces
 from warren.storage.build_owners import Owner
 from warren.storage.notify import publish
 
@@ -49,7 +49,7 @@ async def build(db: AsyncConnection, job: Job, settings: PayloadSettings, now: d
     Raises:
         WarrenError: it cannot be done; the message says why.
     """
-    source = await template_files.get(db, job.file_id)
+    source = await files.get(db, job.file_id)
     owner = await build_owners.get(db, job.initiator_id, job.organization_id)
     payload = pbd.AcquiredJob(
         job_id=str(job.id),

@@ -21,7 +21,7 @@ from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 from warren.services.job_payload import pairs
 from warren.services.jobs import announce_end
-from warren.storage import builds, job_logs, resources, template_files, template_versions, templates, workspaces
+from warren.storage import builds, files, job_logs, resources, template_versions, templates, workspaces
 from warren.storage.job_logs import Timing
 from warren.storage.notify import publish
 
@@ -135,9 +135,9 @@ async def _module_files(db: AsyncConnection, result: pbd.CompletedJob.TemplateIm
     if result.module_files:
         if result.module_files_hash and hashlib.sha256(result.module_files).digest() != result.module_files_hash:
             raise Invalid("the module files are not those of the hash")
-        return await template_files.insert_modules(db, result.module_files, now)
+        return (await files.store(db, result.module_files, files.NOBODY, now)).id
     if result.module_files_hash:
-        return await template_files.find_modules(db, result.module_files_hash)
+        return await files.find_same(db, result.module_files_hash, files.NOBODY)
     return None
 
 

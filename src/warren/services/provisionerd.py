@@ -28,7 +28,7 @@ from warren.rpc.multiplexer import Multiplexer
 from warren.services import build_queue, job_payload, job_results
 from warren.services.job_payload import PayloadSettings
 from warren.services.jobs import LOGS, POLL_SECONDS, POSTED
-from warren.storage import builds, job_logs, jobs, provisioner_daemons, template_files, template_versions
+from warren.storage import builds, files, job_logs, jobs, provisioner_daemons, template_versions
 from warren.storage.notify import Notifier, publish
 from warren.storage.provisioner_daemons import Daemon, NewDaemon
 
@@ -339,7 +339,7 @@ class Session:
         """Take in the archive of a template version's modules."""
         content = await receive_file(call.receive)
         async with self._pool.connection() as db:
-            await template_files.insert_modules(db, content, self._clock.now())
+            await files.store(db, content, files.NOBODY, self._clock.now())
         return pbd.Empty()
 
     async def download_file(self, call: drpc.Call[pb.FileUpload, pbd.FileRequest]) -> None:
@@ -368,7 +368,7 @@ class Session:
         async with self._pool.connection() as db:
             if not await template_versions.is_module_file(db, wanted, self._daemon.organization_id):
                 raise NotFound(f"file {file_id} is not a modules file")
-            return (await template_files.get(db, wanted)).content
+            return (await files.get(db, wanted)).content
 
 
 async def receive_file(receive: Callable[[], Awaitable[pbd.UploadFileRequest]]) -> bytes:

@@ -23,9 +23,9 @@ from warren.services.build_views import BuildViews, ResourceView
 from warren.services.jobs import NO_QUEUE, POSTED, Jobs, Queue
 from warren.services.templates import as_object, get_readable
 from warren.storage import (
+    files,
     jobs,
     provisioner_daemons,
-    template_files,
     template_versions,
     templates,
 )
@@ -89,7 +89,7 @@ class TemplateVersions:
             raise Invalid("Validation failed.", violations=[problem])
         async with self._pool.connection() as db:
             template = await self._template_of(db, actor, organization_id, wanted.template_id)
-            uploader = await template_files.find_uploader(db, wanted.file_id)
+            uploader = await files.find_uploader(db, wanted.file_id)
             if uploader is None:
                 raise NotFound("File not found.")
             actor.require(Action.READ, Object("file", id=wanted.file_id, owner_id=uploader))
@@ -163,7 +163,7 @@ class TemplateVersions:
     async def store_example(self, actor: Actor, archive: bytes) -> UUID:
         """Store a starter template as a file of the caller; return its id."""
         async with self._pool.connection() as db:
-            return await template_files.insert(db, actor.user_id, archive, self._clock.now())
+            return (await files.store(db, archive, actor.user_id, self._clock.now())).id
 
     async def dry_run(self, actor: Actor, version_id: UUID, wanted: NewDryRun) -> JobView:
         """Queue a plan for parameters and tell its job."""
