@@ -48,7 +48,7 @@ from warren.services.template_versions import TemplateVersions
 from warren.services.templates import Templates
 from warren.services.workspace_updates import WorkspaceUpdates
 from warren.services.workspaces import Workspaces
-from warren.storage import lookups as lookup_rows
+from warren.storage import organizations
 from warren.storage.db import Database
 from warren.storage.notify import Notifier
 
@@ -172,9 +172,8 @@ async def _daemons(
 ) -> AsyncGenerator[None]:
     """Run the built-in provisioner daemons; at the end they finish what they have, within `STOP_JOBS_SECONDS`."""
     async with database.connection() as db:
-        organization_id = await lookup_rows.find_organization(db, "default")
-    assert organization_id is not None, "the deployment has a default organization from its first start"
-    wanted = BuiltInSettings(config.daemons, socket.gethostname(), f"v{__version__}", organization_id)
+        organization = await organizations.get_default(db)
+    wanted = BuiltInSettings(config.daemons, socket.gethostname(), f"v{__version__}", organization.id)
     async with (
         built_in_daemons.claim(database.url, wanted, plane.provisionerd, reaper) as claimed,
         anyio.create_task_group() as connections,

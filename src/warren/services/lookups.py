@@ -8,8 +8,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from warren.authz.policy import Action, Actor, Object
 from warren.errors import NotFound
-from warren.storage import lookups
-from warren.storage.lookups import OrganizationRef
+from warren.storage import organizations, users
+from warren.storage.organizations import OrganizationRef
 
 
 class Lookups:
@@ -25,10 +25,10 @@ class Lookups:
             NotFound: there is none, or the caller may not see it.
         """
         async with self._pool.connection() as db:
-            found = await lookups.find_organization(db, word)
-        if found is None or not actor.may(Action.READ, Object("organization", id=found, org_id=found)):
+            found = await organizations.find_ref(db, word)
+        if found is None or not actor.may(Action.READ, Object("organization", id=found.id, org_id=found.id)):
             raise NotFound
-        return found
+        return found.id
 
     async def any_organization(self, word: str) -> OrganizationRef:
         """Find the organization that a word stands for, for one who proves who it is in another way.
@@ -37,7 +37,7 @@ class Lookups:
             NotFound: there is none.
         """
         async with self._pool.connection() as db:
-            found = await lookups.find_organization_ref(db, word)
+            found = await organizations.find_ref(db, word)
         if found is None:
             raise NotFound
         return found
@@ -51,7 +51,7 @@ class Lookups:
         if word == "me":
             return actor.user_id
         async with self._pool.connection() as db:
-            found = await lookups.find_user(db, word)
+            found = await users.find_id(db, word)
         if found is None:
             raise NotFound
         return found

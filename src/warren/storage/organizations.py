@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -26,6 +27,14 @@ _SELECT_MEMBERS = sql.SQL("""
 """)
 
 
+@dataclass(frozen=True, slots=True)
+class OrganizationRef:
+    """Which organization a word stands for."""
+
+    id: UUID
+    is_default: bool
+
+
 async def get(db: AsyncConnection, organization_id: UUID) -> Organization:
     """Read an organization."""
     return await _one(db, sql.SQL("WHERE o.id = %s AND NOT o.deleted"), (organization_id,))
@@ -34,6 +43,20 @@ async def get(db: AsyncConnection, organization_id: UUID) -> Organization:
 async def get_default(db: AsyncConnection) -> Organization:
     """Read the organization that everybody joins."""
     return await _one(db, sql.SQL("WHERE o.is_default"), ())
+
+
+async def find_ref(db: AsyncConnection, word: str) -> OrganizationRef | None:
+    """Find an organization by id or name; `default` and the nil id mean the default one."""
+    cursor = await db.execute(
+        """
+        SELECT id, is_default FROM organizations
+        WHERE NOT deleted AND (id::text = lower(%(word)s) OR lower(name) = lower(%(word)s)
+            OR (is_default AND %(word)s IN ('default', '00000000-0000-0000-0000-000000000000')))
+        ORDER BY id::text = lower(%(word)s) DESC LIMIT 1""",
+        {"word": word},
+    )
+    row = await cursor.fetchone()
+    return OrganizationRef(*row) if row else None
 
 
 async def _one(db: AsyncConnection, condition: sql.SQL, values: Sequence[object]) -> Organization:

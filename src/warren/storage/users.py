@@ -73,6 +73,18 @@ async def lock(db: AsyncConnection, user_id: UUID) -> User:
     return _existing(await _one(db, sql.SQL("WHERE u.id = %s AND NOT u.deleted FOR UPDATE OF u"), user_id))
 
 
+async def find_id(db: AsyncConnection, word: str) -> UUID | None:
+    """Find the id of a user by id or name."""
+    cursor = await db.execute(
+        """
+        SELECT id FROM users WHERE NOT deleted AND (id::text = lower(%(word)s) OR lower(username) = lower(%(word)s))
+        ORDER BY id::text = lower(%(word)s) DESC LIMIT 1""",
+        {"word": word},
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
 async def find_by_name(db: AsyncConnection, username: str) -> User | None:
     """Read a user by name, in any case."""
     return await _one(db, sql.SQL("WHERE lower(u.username) = lower(%s) AND NOT u.deleted"), username)
