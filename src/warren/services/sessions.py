@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -51,14 +51,13 @@ def new_key(
     user_id: UUID,
     login_type: str,
     lifetime: timedelta,
-    clock: Clock,
+    now: datetime,
     name: str = "",
     scopes: Sequence[str] = (ALL,),
     allow_list: Sequence[str] = ("*:*",),
 ) -> NewKey:
     """Make a key that was not stored yet, and its token."""
     key_id, secret = tokens.text(secrets.token_bytes(tokens.ID_LENGTH + tokens.SECRET_LENGTH))
-    now = clock.now()
     key = Key(
         id=key_id,
         hashed_secret=tokens.hashed(secret),
@@ -151,7 +150,7 @@ class Sessions:
             user_id=user.id,
             login_type=LoginType.PASSWORD,
             lifetime=self._settings.session_lifetime,
-            clock=self._clock,
+            now=self._clock.now(),
         )
         async with self._pool.connection() as db:
             now = self._clock.now()

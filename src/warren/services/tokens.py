@@ -55,7 +55,7 @@ class Tokens:
         user = await self._users.find(actor, word)
         actor.require(Action.CREATE, Object("api_key", owner_id=user.id))
         lifetime = self._settings.default_token_lifetime
-        created = new_key(user_id=user.id, login_type=LoginType.PASSWORD, lifetime=lifetime, clock=self._clock)
+        created = new_key(user_id=user.id, login_type=LoginType.PASSWORD, lifetime=lifetime, now=self._clock.now())
         async with self._pool.connection() as db:
             await api_keys.insert(db, created.key, ip_address)
         return created.token
@@ -84,7 +84,7 @@ class Tokens:
             user_id=user.id,
             login_type=LoginType.TOKEN,
             lifetime=wanted.lifetime or min(self._settings.default_token_lifetime, longest),
-            clock=self._clock,
+            now=self._clock.now(),
             name=wanted.name or f"token_{secrets.token_hex(4)}",
             scopes=sorted(set(names)),
             allow_list=[str(entry) for entry in allowed],

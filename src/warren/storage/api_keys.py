@@ -145,6 +145,13 @@ async def delete(db: AsyncConnection, key_id: str) -> None:
     await db.execute("DELETE FROM api_keys WHERE id = %s", (key_id,))
 
 
+async def delete_token(db: AsyncConnection, user_id: UUID, name: str) -> None:
+    """Forget the token that a user calls so."""
+    await db.execute(
+        "DELETE FROM api_keys WHERE user_id = %s AND login_type = 'token' AND token_name = %s", (user_id, name)
+    )
+
+
 async def delete_connect_keys(db: AsyncConnection, user_id: UUID) -> None:
     """Forget the keys that a user's apps hold."""
     await db.execute("DELETE FROM api_keys WHERE user_id = %s AND scopes = '{coder:application_connect}'", (user_id,))

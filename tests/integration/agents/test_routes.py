@@ -12,7 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.agents.agency import APP_ID, DERP_MAP
-from tests.integration.agents.http import HEADER, Site
+from tests.integration.agents.http import Site
+from tests.integration.routes import HEADER
 from warren.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from warren.rpc._pb import agent_pb2, tailnet_pb2
 from warren.rpc.drpc import Client

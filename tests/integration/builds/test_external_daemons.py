@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.integration.builds.http import HEADER, PSK, Site
+from tests.integration.builds.http import PSK, Site
 from tests.integration.builds.scripted_daemon import ScriptedDaemon
+from tests.integration.routes import HEADER
 from warren.errors import Forbidden, Invalid, Unauthenticated, WarrenError
 from warren.rpc import drpc, websocket
 from warren.rpc.multiplexer import Multiplexer

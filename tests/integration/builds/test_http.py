@@ -7,7 +7,8 @@ import anyio
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.integration.builds.http import HEADER, Site
+from tests.integration.builds.http import Site
+from tests.integration.routes import HEADER
 from warren.rpc._pb import provisioner_pb2 as pb
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
