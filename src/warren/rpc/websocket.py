@@ -28,13 +28,24 @@ CONNECT_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 NORMAL_CLOSURE = 1000
+OUR_CODES = frozenset({None, 1003, 1011, 1012})
+"""How a socket ends by us: a violation, no sign of life, a stop of the server."""
 
 
 @asynccontextmanager
 async def connect(
     url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[ByteStream]:
-    """Open a WebSocket to `url` (`ws://` or `wss://`); it is closed with the context.
+    """Open a WebSocket as `dial` does; it is closed with the context."""
+    websocket = await dial(url, headers=headers, tls=tls)
+    try:
+        yield websocket
+    finally:
+        await websocket.aclose()
+
+
+async def dial(url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | None = None) -> ByteStream:
+    """Open a WebSocket to `url` (`ws://` or `wss://`); whoever gets it closes it.
 
     Raises:
         WarrenError: the server refused, with what its answer said (`warren.sdk.client_errors`).
@@ -51,10 +62,7 @@ async def connect(
                 raise
     except TimeoutError as error:
         raise Unavailable(f"{_host(url)} did not answer within {CONNECT_SECONDS:.0f} s") from error
-    try:
-        yield websocket
-    finally:
-        await websocket.aclose()
+    return websocket
 
 
 def _host(url: str) -> str:
@@ -221,6 +229,8 @@ class ServerWebSocket(ByteStream):
         self._socket = socket
         self._disconnected = disconnected
         self._closed = False
+        self.ended_by_peer = False
+        """The other side closed it or went away, and said so: it did not just fall silent, and we did not close it."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Any]:
@@ -235,6 +245,7 @@ class ServerWebSocket(ByteStream):
             try:
                 data = await self._socket.receive_bytes()
             except self._disconnected as error:
+                self.ended_by_peer = getattr(error, "code", None) not in OUR_CODES
                 raise anyio.EndOfStream from error
             if data:
                 return data

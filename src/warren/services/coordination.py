@@ -26,12 +26,13 @@ from warren.rpc._pb import tailnet_pb2 as pb
 from warren.rpc.drpc import Call, Handler
 from warren.rpc.methods import AnyMethod, TailnetAPI
 from warren.rpc.multiplexer import Multiplexer
+from warren.rpc.websocket import ServerWebSocket
 from warren.services.resume_tokens import REFRESH_IN, ResumeTokens
 
 log = structlog.get_logger()
 
 QUEUE_RESPONSES = 512
-GIVE_UP_SECONDS = 30.0
+GIVE_UP_SECONDS = 15.0
 """How long a client whose connection was closed may take to come back: it dials again within 10 s."""
 
 BeforeRequest = Callable[[Request], Awaitable[None]]
@@ -102,9 +103,13 @@ class Coordination:
         more: Mapping[AnyMethod, Handler] | None = None,
     ) -> None:
         """Serve a connection that has the tailnet API only; `more` adds to its handlers."""
-        async with Multiplexer(stream, client=False) as mux:
-            handlers = self.handlers(peer_id, auth, before_request=before_request)
-            await drpc.serve(mux, {**handlers, **(more or {})})
+        try:
+            async with Multiplexer(stream, client=False) as mux:
+                handlers = self.handlers(peer_id, auth, before_request=before_request)
+                await drpc.serve(mux, {**handlers, **(more or {})})
+        finally:
+            if isinstance(stream, ServerWebSocket) and stream.ended_by_peer:
+                self._depart(peer_id)
 
     def node(self, peer_id: UUID) -> NodeInfo | None:
         """Return what a connected peer published of itself."""
@@ -122,9 +127,11 @@ class Coordination:
                 await departed.wait()
             at, peer_id = self._departures.popleft()
             await anyio.sleep_until(at + GIVE_UP_SECONDS)
+            log.debug("peer.given_up", peer=str(peer_id))
             self._act(self._coordinator.give_up(peer_id))
 
     def _depart(self, peer_id: UUID) -> None:
+        log.debug("peer.departed", peer=str(peer_id))
         self._departures.append((anyio.current_time(), peer_id))
         self._departed.set()
         self._departed = anyio.Event()
@@ -158,7 +165,7 @@ class Coordination:
         self._act(outputs)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._receive, call, connection, peer_id, before_request)
+                tasks.start_soon(self._receive, call, connection, before_request)
                 async with outbox.receive:
                     async for response in outbox.receive:
                         await call.send(response)
@@ -173,7 +180,6 @@ class Coordination:
         self,
         call: Call[pb.CoordinateResponse, pb.CoordinateRequest],
         connection: Connection,
-        peer_id: UUID,
         before_request: BeforeRequest | None,
     ) -> None:
         """Feed the coordinator until the peer ends the call; then the call ends."""
@@ -189,7 +195,6 @@ class Coordination:
             self._act([*self._coordinator.lose(connection), Close(connection, str(error))])
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
             self._act([*self._coordinator.lose(connection), Close(connection)])
-            self._depart(peer_id)
 
     def _act(self, outputs: Iterable[Output]) -> None:
         waiting = deque(outputs)
