@@ -147,9 +147,7 @@ class Engine:
     def close(self) -> None:
         """Stop the thread and close every connection; waits at most a second. Idempotent."""
 
-Event: TypeAlias = (
-    Dialed | DialFailed | Accepted | PathChanged | Pong | PingFailed | NetInfo | RelayChanged | Handshake
-)
+Event: TypeAlias = Dialed | DialFailed | Accepted | PathChanged | Pong | PingFailed | NetInfo | RelayChanged | Handshake
 
 @final
 class Dialed:
