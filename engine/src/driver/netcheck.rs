@@ -319,6 +319,9 @@ impl Node {
                 self.begin_netcheck(now, None);
             }
         }
+        if self.wire.relays.take_home_lost() {
+            self.begin_netcheck(now, None);
+        }
         let due = self.netcheck.next_at.is_some_and(|at| at <= now);
         let stale = self.netcheck.next_at.is_some_and(|at| at + IDLE_INTERVAL <= now);
         if stale || (due && self.peers.iter().any(|peer| peer.active(now))) {

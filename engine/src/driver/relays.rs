@@ -65,6 +65,8 @@ pub struct Relays {
     outbox: Arc<Outbox>,
     courier: Courier,
     dropped: u64,
+    /// The home region was lost, and nobody has looked yet whether another one is there.
+    home_lost: bool,
 }
 
 impl Relays {
@@ -96,6 +98,7 @@ impl Relays {
             outbox,
             courier,
             dropped: 0,
+            home_lost: false,
         })
     }
 
@@ -325,11 +328,19 @@ impl Relays {
         // Jitter, so that the clients of a relay that restarts do not come back all at once.
         let pause = pause.mul_f64(0.5 + random::fraction());
         slot.retry_at = Some(now + ended.reconnect_in.map_or(pause, |asked| asked.min(LAST_PAUSE) + pause));
+        // In a long outage look ever more seldom.
+        self.home_lost |= region == self.home && (was_open || slot.failures.is_power_of_two());
         let news = was_open || slot.error != ended.reason;
         slot.error = ended.reason;
         if news {
             self.tell(region, false);
         }
+    }
+
+    /// Say once whether the home region was lost and did not come back by itself, where another could take its place.
+    pub fn take_home_lost(&mut self) -> bool {
+        let open = self.slots.get(&self.home).and_then(|slot| slot.link.as_ref()).is_some_and(Link::open);
+        std::mem::take(&mut self.home_lost) && !open && self.map.relays().count() > 1
     }
 
     fn tell(&self, region: u16, connected: bool) {

@@ -243,6 +243,26 @@ def test_a_region_without_stun_is_measured_by_http() -> None:
         assert not info.udp
 
 
+def test_a_node_moves_to_another_region_when_its_home_dies() -> None:
+    near, far = RelayServer(), RelayServer()
+    with far, Node(CLIENT) as client, Node(AGENT) as agent:
+        derp = json.loads(derp_map(near.port))
+        derp["Regions"].update(json.loads(derp_map(far.port, region=2))["Regions"])
+        derp["HomeParams"] = {"RegionScore": {"2": 1000.0}}
+        for node in (client, agent):
+            node.engine.set_derp_map(json.dumps(derp).encode())
+            node.wait(lambda event: net_info(event) if getattr(event, "preferred_region", 0) == REGION else None)
+        near.close()
+
+        # Nobody speaks to them, and yet they move, long before they would measure again.
+        for node in (client, agent):
+            node.wait(lambda event: net_info(event) if getattr(event, "preferred_region", 0) == 2 else None, within=10)
+        client.know(agent, home_region=2)
+        agent.know(client, home_region=2)
+        agent.engine.listen(PORT)
+        exchange(client, agent)
+
+
 def test_blocked_direct_paths_stay_relayed_and_can_be_allowed_again() -> None:
     with RelayServer() as relay, Node(CLIENT, block_direct=True) as client, Node(AGENT) as agent:
         introduce(client, agent, derp_map(relay.port))
