@@ -208,7 +208,8 @@ def reached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         template = place.folder / "template/main.tf"
         text = template.read_text()
         assert text.count(START_AGENT) == 1
-        script = f'"export CODER_AGENT_AUTH=token CODER_AGENT_URL=${{data.coder_workspace.me.access_url}}; exec {path} agent"'
+        url = "${data.coder_workspace.me.access_url}"
+        script = f'"export CODER_AGENT_AUTH=token CODER_AGENT_URL={url}; exec {path} agent"'
         template.write_text(text.replace(START_AGENT, f"AGENT_SCRIPT  = {script}"))
         made = Client(OURS, place, tmp_path_factory.mktemp("client"))
         made.ask("login", place.url, "--token", place.token)
