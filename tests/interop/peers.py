@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from tests.ports import free_port
+
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
 PROVIDER_VERSION = "2.19.0"
 START_SECONDS = 10
@@ -95,10 +97,3 @@ def run_derper(folder: Path) -> Generator[Derper]:
             yield Derper(port, stun_port, process)
         finally:
             process.terminate()
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """Find a port that nobody uses."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

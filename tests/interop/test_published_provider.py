@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.archives import tar
 from tests.interop.peers import provider_mirror
 from tests.interop.refusals import REFUSED, TOLD_OTHERWISE
 from warren.clock import SystemClock
@@ -59,13 +58,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
     return provider_mirror(tmp_path)
-
-
-def tar(path: Path) -> bytes:
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w") as archive:
-        archive.add(path, arcname="main.tf")
-    return output.getvalue()
 
 
 async def build(
@@ -134,7 +126,7 @@ def comparable(found: Found) -> str:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 async def test_both_give_the_same_resources(name: str, mirror: Path, tmp_path: Path) -> None:
-    source = tar(TEMPLATES[name])
+    source = tar({"main.tf": TEMPLATES[name].read_text()})
     parameters = {"size": "3"} if name == "everything" else {"cpu": "4", "region": "us"}
     ours = await build(CoderProvider.BUILTIN, source, tmp_path / "ours", mirror, parameters)
     theirs = await build(CoderProvider.REGISTRY, source, tmp_path / "theirs", mirror, parameters)

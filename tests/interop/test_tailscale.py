@@ -23,7 +23,8 @@ from benchmarks.lab import lab
 from tests.integration.engine.harness import REGION, Node, RelayServer, derp_map
 from tests.integration.engine.test_paths import certificate
 from tests.integration.relay.test_server import make_certificate
-from tests.interop.peers import built, free_port
+from tests.interop.peers import built
+from tests.ports import free_port
 from warren import _engine
 
 pytestmark = pytest.mark.slow

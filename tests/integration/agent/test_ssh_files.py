@@ -21,6 +21,7 @@ import anyio
 import pytest
 
 from tests.integration.agent.conftest import SSH, Workspace, ssh_server
+from tests.ports import free_port
 from warren.agent.connections import ConnectionType
 
 pytestmark = pytest.mark.anyio
@@ -194,26 +195,21 @@ async def _exchange(stream: anyio.abc.ByteStream, size: int = 300_000) -> None:
     assert bytes(received) == sent
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 async def test_local_forward(ssh: SSH) -> None:
-    port = _free_port()
+    port = free_port()
     async with _echo() as echo, _client(ssh, ["-L", f"{port}:127.0.0.1:{echo}"]):
         for _ in range(3):
             await _exchange(await anyio.connect_tcp("127.0.0.1", port))
 
 
 async def test_remote_forward(ssh: SSH) -> None:
-    port = _free_port()
+    port = free_port()
     async with _echo() as echo, _client(ssh, ["-R", f"{port}:127.0.0.1:{echo}"]):
         await _exchange(await anyio.connect_tcp("127.0.0.1", port))
 
 
 async def test_dynamic_forward(ssh: SSH) -> None:
-    port = _free_port()
+    port = free_port()
     async with _echo() as echo, _client(ssh, ["-D", str(port)]):
         stream = await anyio.connect_tcp("127.0.0.1", port)
         await stream.send(b"\x05\x01\x00")
@@ -257,7 +253,7 @@ async def test_remote_unix_forward_replaces_what_is_there(ssh: SSH, tmp_path: Pa
 
 
 async def test_a_refused_destination_closes_that_channel_only(ssh: SSH) -> None:
-    port, closed = _free_port(), _free_port()
+    port, closed = free_port(), free_port()
     async with _client(ssh, ["-L", f"{port}:127.0.0.1:{closed}"]) as client:
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
@@ -290,7 +286,7 @@ _IDE = (
 async def test_forwarded_connections_to_an_ide_are_counted(ssh: SSH, workspace: Workspace) -> None:
     ide = subprocess.Popen([sys.executable, "-c", _IDE, "-Didea.vendor.name=JetBrains"], stdout=subprocess.PIPE)
     assert ide.stdout is not None
-    port, ide_port = _free_port(), int(ide.stdout.readline())
+    port, ide_port = free_port(), int(ide.stdout.readline())
     try:
         async with _client(ssh, ["-L", f"{port}:127.0.0.1:{ide_port}"]):
             with anyio.fail_after(10):
@@ -309,9 +305,9 @@ async def test_forwarded_connections_to_an_ide_are_counted(ssh: SSH, workspace: 
 async def test_forwarding_can_be_forbidden(workspace: Workspace, tmp_path: Path) -> None:
     changes = {"block_local_forwarding": True, "block_reverse_forwarding": True}
     async with ssh_server(workspace, **changes) as ssh, _echo() as echo:
-        result = await ssh.run("-o", "ExitOnForwardFailure=yes", "-R", f"{_free_port()}:127.0.0.1:{echo}", "true")
+        result = await ssh.run("-o", "ExitOnForwardFailure=yes", "-R", f"{free_port()}:127.0.0.1:{echo}", "true")
         assert result.returncode == 255
-        port = _free_port()
+        port = free_port()
         async with (
             _client(ssh, ["-L", f"{port}:127.0.0.1:{echo}"]),
             await anyio.connect_tcp("127.0.0.1", port) as stream,

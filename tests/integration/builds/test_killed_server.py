@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import socket
 import sys
-import tarfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +15,12 @@ import httpx2
 import pytest
 from anyio.abc import Process
 
+from tests.archives import tar
+from tests.ports import free_port
+
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-TEMPLATE = b"""
+TEMPLATE = """
 terraform {
   required_providers {
     coder = { source = "coder/coder" }
@@ -41,21 +41,6 @@ resource "terraform_data" "slow" {
 }
 """
 PASSWORD = "SomeSecurePassword1!"
-
-
-def archive() -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        entry = tarfile.TarInfo("main.tf")
-        entry.size = len(TEMPLATE)
-        tar.addfile(entry, io.BytesIO(TEMPLATE))
-    return buffer.getvalue()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @asynccontextmanager
@@ -110,7 +95,9 @@ async def begin_build(client: httpx2.AsyncClient) -> dict[str, Any]:
     organization = f"/organizations/{(await posted(client, '/users/first', user))['organization_id']}"
     session = await posted(client, "/users/login", {"email": user["email"], "password": PASSWORD})
     client.headers["Coder-Session-Token"] = session["session_token"]
-    upload = await client.post("/files", content=archive(), headers={"Content-Type": "application/x-tar"})
+    upload = await client.post(
+        "/files", content=tar({"main.tf": TEMPLATE}), headers={"Content-Type": "application/x-tar"}
+    )
     body = {"storage_method": "file", "provisioner": "terraform", "file_id": upload.json()["hash"]}
     version = await posted(client, f"{organization}/templateversions", body)
     assert (await ended(client, f"/templateversions/{version['id']}"))["job"]["status"] == "succeeded"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.archives import tar
 from tests.integration.builds.world import World
 from warren.clock import SystemClock
 from warren.domain.template import TemplateSettings
@@ -65,19 +64,9 @@ resource "terraform_data" "dev" {
 """
 
 
-def archive(text: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        data = text.encode()
-        entry = tarfile.TarInfo("main.tf")
-        entry.size = len(data)
-        tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 async def use_source(world: World, text: str) -> None:
     async with world.pool.connection() as db:
-        await db.execute("UPDATE files SET content = %s WHERE id = %s", (archive(text), world.file_id))
+        await db.execute("UPDATE files SET content = %s WHERE id = %s", (tar({"main.tf": text}), world.file_id))
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.integration.engine.harness import Node, RelayServer, derp_map
+from tests.ports import free_port
 from warren import _engine
 
 CLIENT, AGENT = "fd7a:115c:a1e0::c", "fd7a:115c:a1e0::a"
@@ -161,11 +162,6 @@ def test_loopback_over_ipv6_is_tried_second(pair: Pair) -> None:
         with near, far:
             far.sendall(b"six")
             assert near.recv(10) == b"six"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_a_closed_port_is_refused_not_accepted_and_closed(pair: Pair) -> None:

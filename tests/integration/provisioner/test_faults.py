@@ -13,7 +13,8 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from tests.integration.provisioner.conftest import ScriptedServer, build, config, eventually, tar, template_import
+from tests.archives import tar
+from tests.integration.provisioner.conftest import ScriptedServer, build, config, eventually, template_import
 from warren.clock import SystemClock
 from warren.errors import Conflict, Forbidden
 from warren.provisioner.daemon import HARD_CLOSE, KILLED, DaemonConfig, ProvisionerDaemon
@@ -317,7 +318,7 @@ def commands() -> list[str]:
 _FULL_DISK = """
 import anyio, os, subprocess, sys
 from pathlib import Path
-from tests.integration.provisioner.conftest import ScriptedServer, build, config, tar
+from tests.integration.provisioner.conftest import ScriptedServer, build, config
 from warren.clock import SystemClock
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 

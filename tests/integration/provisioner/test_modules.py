@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.integration.provisioner.conftest import ScriptedServer, build, config, tar, template_import
+from tests.archives import tar
+from tests.integration.provisioner.conftest import ScriptedServer, build, config, template_import
 from warren.clock import SystemClock
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
 from warren.rpc._pb import provisionerd_pb2 as pbd

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -15,6 +14,8 @@ from pathlib import Path
 import anyio
 import httpx2
 from anyio.abc import Process
+
+from tests.ports import free_port
 
 START_SECONDS = 15.0
 
@@ -32,12 +33,6 @@ class Program:
         self.process.send_signal(number)
         with anyio.fail_after(START_SECONDS):
             return await self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def environment(folder: Path, **extra: str) -> dict[str, str]:

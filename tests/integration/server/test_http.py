@@ -10,7 +10,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.integration.server.process import free_port
+from tests.ports import free_port
 from tests.server import EMAIL, PASSWORD, Site, open_site
 from warren.api import csrf
 from warren.sdk.types.users import Login

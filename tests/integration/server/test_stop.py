@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.integration.provisioner.conftest import tar
+from tests.archives import tar
 from tests.server import open_site
 from warren.sdk.types.templates import CreateTemplateVersion
 from warren.server import control_plane
