@@ -26,7 +26,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return self.started.url
+        return self.started.urls[0]
 
     async def anonymous(self) -> Client:
         """Make a client without a token."""
@@ -62,10 +62,10 @@ async def open_site(database_url: str, folder: Path, *, daemons: int, **flags: o
         **flags,
     }
     async with running(load(wanted, {}, None), folder / "config") as started, AsyncExitStack() as stack:
-        anonymous = await stack.enter_async_context(Client(started.url))
+        anonymous = await stack.enter_async_context(Client(started.urls[0]))
         await anonymous.users.create_first(
             CreateFirstUser(email=EMAIL, username="admin", password=PASSWORD, name="Admin")
         )
         token = await anonymous.users.login(EMAIL, PASSWORD)
-        admin = await stack.enter_async_context(Client(started.url, token=token))
+        admin = await stack.enter_async_context(Client(started.urls[0], token=token))
         yield Site(started, admin, stack)
