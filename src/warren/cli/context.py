@@ -18,6 +18,8 @@ from warren.cli import config, params, ui
 from warren.errors import Invalid, NotFound, Unauthenticated, WarrenError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from warren.sdk.client import Client
     from warren.sdk.types.organizations import Organization
     from warren.sdk.types.workspaces import Workspace
@@ -109,8 +111,8 @@ class Context:
             raise Unauthenticated(f"You are not logged in. Try logging in using '{self.program} login <url>'.")
         return self.client_for(self.url, token=self.token)
 
-    def client_for(self, url: str, *, token: str = "") -> Client:
-        """Make a client for another URL or token, with the same headers and certificates."""
+    def client_for(self, url: str, *, token: str = "", headers: Mapping[str, str] | None = None) -> Client:
+        """Make a client for another URL or token, with the same certificates and headers, and some more headers."""
         from warren import __version__
         from warren.sdk.client import Client
         from warren.sdk.client_transport import TLSOptions
@@ -119,7 +121,7 @@ class Context:
         client = Client(
             url,
             token=token,
-            headers=self._headers(url),
+            headers={**self._headers(url), **(headers or {})},
             tls=TLSOptions(options.ca_file, options.cert_file, options.key_file),
             user_agent=f"warren-cli/{__version__} ({sys.platform})",
         )

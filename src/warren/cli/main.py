@@ -61,7 +61,7 @@ TABLE = {
     "reset-password": Lazy(f"{COMMANDS}.server:reset_password", "Change a user's password in the database.", RUN),
     "agent": Lazy(f"{COMMANDS}.agent:agent", "Run the workspace agent.", RUN, hidden=True),
     "provisioner": Lazy(
-        f"{COMMANDS}.provisioner:provisioner", "Run an external provisioner.", RUN, True, ("provisionerd",)
+        f"{COMMANDS}.provisioner:provisioner", "Run and manage provisioners.", RUN, aliases=("provisionerd",)
     ),
     "completion": Lazy(f"{COMMANDS}.completion:completion", "Install or print shell completion.", OTHER),
     "dotfiles": Lazy(f"{COMMANDS}.dotfiles:dotfiles", "Apply a dotfiles repository.", OTHER),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
     from warren.sdk.client_agents import Agents
+    from warren.sdk.client_provisioners import Provisioners
     from warren.sdk.client_templates import Templates
     from warren.sdk.client_users import Organizations, Tokens, Users
     from warren.sdk.client_workspaces import Builds, Workspaces
@@ -144,6 +145,13 @@ class Client:
         from warren.sdk.client_agents import Agents
 
         return Agents(self)
+
+    @cached_property
+    def provisioners(self) -> Provisioners:
+        """Provisioner daemons, their keys and jobs."""
+        from warren.sdk.client_provisioners import Provisioners
+
+        return Provisioners(self)
 
     async def build_info(self) -> BuildInfo:
         """Say what server this is."""
