@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.integration.cli.runner import Runner
-from tests.server import Site
+from tests.server import PASSWORD, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +50,15 @@ async def test_login_by_a_pasted_token(cli: Runner, server: Site) -> None:
     assert not (cli.folder / "session").exists()
     await cli("login", server.url, data=server.admin.token + "\n")
     assert (cli.folder / "session").read_text() == server.admin.token
+
+
+async def test_login_with_a_password_at_a_terminal(cli: Runner, server: Site) -> None:
+    """There is no page that shows a token, so the password is asked for here."""
+    shown = await typed(cli, ("login", server.url), {b"email?": "admin@example.com", b"password:": PASSWORD})
+    assert b"Welcome to Warren, admin!" in shown
+    assert PASSWORD.encode() not in shown
+    (me,) = json.loads((await cli("whoami", "--output", "json")).stdout)
+    assert me["username"] == "admin"
 
 
 async def test_login_with_a_bad_token_or_server(cli: Runner, server: Site) -> None:
@@ -129,3 +145,31 @@ async def test_config_ssh(signed_in: Runner, tmp_path: Path) -> None:
     await signed_in(*words, "--yes", "--use-previous-options")
     assert path.read_text() == second
     assert "No changes to make." in (await signed_in(*words, "--yes", "--use-previous-options")).stderr
+
+
+async def typed(cli: Runner, words: tuple[str, ...], answers: Mapping[bytes, str]) -> bytes:
+    """Run a command at a terminal, answer its questions in order, and return what it showed."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "warren", *words]
+    process = subprocess.Popen(  # noqa: ASYNC220  it does not block
+        command, stdin=slave, stdout=slave, stderr=slave, env=cli.environment, start_new_session=True
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        with anyio.fail_after(15):
+            for question, answer in answers.items():
+                start = len(shown)
+                while question not in shown[start:]:
+                    await anyio.wait_readable(master)
+                    shown += os.read(master, 4096)
+                os.write(master, answer.encode() + b"\n")
+            with suppress(OSError):  # how a terminal says that nobody has it open any more
+                while True:
+                    await anyio.wait_readable(master)
+                    shown += os.read(master, 4096)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    return shown

@@ -203,11 +203,15 @@ async def _create_first_user(context: Context, anonymous: Client, first: FirstUs
 
 
 def _new_password(terminal: ui.Terminal) -> str:
-    password = terminal.prompt("Enter a password:", secret=True, validate=lambda text: None if text else "required")
-    again = terminal.prompt("Confirm password:", secret=True)
-    if password != again:
-        raise Invalid("the passwords differ")
-    return password
+    from warren.domain.password import problem
+
+    while True:
+        password = terminal.prompt("Enter a password:", secret=True, validate=lambda text: problem(text) or None)
+        if terminal.prompt("Confirm password:", secret=True) == password:
+            return password
+        if not terminal.input_tty:
+            raise Invalid("the passwords differ")
+        terminal.say("The passwords differ, try again.")
 
 
 async def _session_of(context: Context, address: str, *, as_is: bool) -> str:
@@ -218,19 +222,36 @@ async def _session_of(context: Context, address: str, *, as_is: bool) -> str:
 
 
 async def _ask_for_token(context: Context, address: str, anonymous: Client) -> str:
-    """Sign in through the browser; a deployment without a dashboard takes the password here."""
+    """Sign in through the browser; on a deployment without a dashboard, with the password here."""
+    terminal = context.terminal
     page = f"{address}/cli-auth"
-    if context.terminal.input_tty and not context.options.no_open:
-        import webbrowser
+    if await _has_page(anonymous):
+        if terminal.input_tty and not context.options.no_open:
+            import webbrowser
 
-        webbrowser.open(page)
-    context.terminal.say(f"Open the following in your browser:\n\n\t{page}\n")
-    token = context.terminal.prompt("Paste your token here:", secret=True)
+            webbrowser.open(page)
+        terminal.say(f"Open the following in your browser:\n\n\t{page}\n")
+    elif terminal.input_tty and (await anonymous.users.auth_methods()).password.enabled:
+        terminal.say("Sign in with your email and password, or press Enter to paste a token.")
+        if email := terminal.prompt("What's your email?", validate=lambda text: _check_email(text) if text else None):
+            return await anonymous.users.login(email, terminal.prompt("Enter your password:", secret=True))
+    token = terminal.prompt("Paste your token here:", secret=True)
     try:
         await context.client_for(address, token=token).users.get()
     except WarrenError as error:
         raise Invalid("That's not a valid token!", detail=error.message) from error
     return token
+
+
+async def _has_page(anonymous: Client) -> bool:
+    """Say whether the deployment has a page that shows a token to who is signed in there."""
+    from warren.sdk.client_transport import Transport
+
+    transport = Transport(anonymous.url, dict(anonymous.headers), anonymous.tls_options)
+    try:
+        return (await transport.request("GET", "/cli-auth")).status != 404
+    finally:
+        await transport.aclose()
 
 
 def _check_email(text: str) -> str | None:
