@@ -49,8 +49,19 @@ class SessionOptions:
     forwards: Sequence[RemoteForward] = ()
 
 
-async def run(connection: socket.socket, options: SessionOptions) -> int:
-    """Run a session over a connected socket until it ends; return the remote exit status, 255 without one.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session ended: the remote exit status, 255 without one, and what to tell the user about it."""
+
+    status: int
+    why: str = ""
+
+
+ESCAPED = Ended(LOST, "Connection closed.")
+
+
+async def run(connection: socket.socket, options: SessionOptions) -> Ended:
+    """Run a session over a connected socket until it ends.
 
     Raises:
         Unavailable: the other side does not speak SSH, or refused.
@@ -147,9 +158,9 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._may_write.set()
         self._closed = anyio.Event()
         self._paused = False
-        self._left: int | None = None
+        self._left: Ended | None = None
 
-    async def run(self) -> int:
+    async def run(self) -> Ended:
         """Run the session; return its exit status."""
         options = self._options
         size = shutil.get_terminal_size()
@@ -178,7 +189,9 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if self._left is not None:
             return self._left
         status = channel.get_exit_status()
-        return LOST if status is None or status < 0 else status
+        if status is None or status < 0:
+            return Ended(LOST, "SSH connection ended unexpectedly")
+        return Ended(status)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Take output; called by asyncssh."""
@@ -221,7 +234,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
                 if typed.shown:
                     self._stderr.put(typed.shown)
                 if typed.leave:
-                    self._leave(LOST)
+                    self._leave(ESCAPED)
                     return
             await self._may_write.wait()
             if channel.is_closing():
@@ -233,10 +246,10 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     def reader_left(self, output: _Output) -> None:
         """End the session when nobody reads its output any more, as a full pipe would end a local command."""
         if output is self._stdout:
-            self._leave(BROKEN_PIPE)
+            self._leave(Ended(BROKEN_PIPE))
 
-    def _leave(self, status: int) -> None:
-        self._left = status
+    def _leave(self, ended: Ended) -> None:
+        self._left = ended
         self._client.abort()
         self._closed.set()
 

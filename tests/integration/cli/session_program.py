@@ -22,7 +22,7 @@ async def main() -> int:
 
     options = json.loads(what)
     options["forwards"] = [RemoteForward(*forward) for forward in options.get("forwards", [])]
-    return await run(connection, SessionOptions(**options))
+    return (await run(connection, SessionOptions(**options))).status
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from warren.errors import Invalid
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from warren.cli.ssh_session import Ended
     from warren.sdk.types.agents import WorkspaceAgent
     from warren.sdk.types.workspaces import Workspace
     from warren.tunnel.connection import AgentConnection
 
-LOST = 255  # the exit status of a session that ended without one
 
 Forward: TypeAlias = tuple[int | str, str, int | str]
 """A port or socket of the workspace, the local host, and the port or socket there."""
@@ -150,7 +150,7 @@ async def ssh(
     )
     agent = await agent_wait.ready_agent(context, agent, wait="no" if no_wait else wait)
     info = await context.client.agents.connection(agent.id)
-    status = 0
+    status, why = 0, ""
     with connect.log_file(log_dir, stdio=stdio) as log:
         async with (
             connect.open_agent(context, agent.id, info=info, log=log) as connection,
@@ -160,7 +160,7 @@ async def ssh(
             if stdio:
                 await _pump(connection)
             else:
-                status = await _session(
+                ended = await _session(
                     connection,
                     command=" ".join(remote),
                     terminal=tty or (not remote and context.terminal.input_tty),
@@ -168,9 +168,10 @@ async def ssh(
                     environment=environment,
                     forwards=forwards,
                 )
+                status, why = ended.status, ended.why
             tasks.cancel_scope.cancel()
     if status:
-        raise ExitStatus(status, "SSH connection ended unexpectedly" if status == LOST else "")
+        raise ExitStatus(status, why)
 
 
 async def _session(
@@ -181,7 +182,7 @@ async def _session(
     agent_socket: str,
     environment: Mapping[str, str],
     forwards: Sequence[Forward],
-) -> int:
+) -> Ended:
     from warren.cli.ssh_session import RemoteForward, SessionOptions, run
 
     options = SessionOptions(
