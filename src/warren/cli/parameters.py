@@ -187,10 +187,11 @@ def _ask(terminal: Terminal, parameter: TemplateVersionParameter, default: str) 
     if parameter.description_plaintext:
         terminal.say(parameter.description_plaintext)
     if parameter.options and parameter.type != "list(string)":
+        values = [option.value for option in parameter.options]
         names = [option.name for option in parameter.options]
-        by_name = {option.name: option.value for option in parameter.options}
-        shown = next((option.name for option in parameter.options if option.value == default), "")
-        return by_name[terminal.choose("Options:", names, default=shown)]
+        shown = names[values.index(default)] if default in values else ""
+        picked = terminal.choose("Options:", names, default=shown, values=values)
+        return values[names.index(picked)]
     return terminal.prompt("Enter a value:", default=default, validate=lambda text: check(parameter, text))
 
 

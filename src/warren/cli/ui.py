@@ -107,12 +107,14 @@ class Terminal:
         bold = f"({self.style('yes', BOLD)}/no)" if default else f"(yes/{self.style('no', BOLD)})"
         sys.stderr.write(f"{self.style('>', GREY)} {question} {bold} ")
         sys.stderr.flush()
-        answer = self._read(secret=False).strip() or ("yes" if default else "no")
+        answer = self._read(secret=False, advice="pass --yes to go on without being asked").strip() or ("yes" if default else "no")
         if answer not in {"yes", "y"}:
             raise Canceled("canceled")
 
-    def choose(self, question: str, options: Sequence[str], *, default: str = "") -> str:
-        """Let the user pick one of the options, by its number or by name.
+    def choose(self, question: str, options: Sequence[str], *, default: str = "", values: Sequence[str] = ()) -> str:
+        """Let the user pick one of the options: by name, by its number, or by its value where those are given.
+
+        Names come first, so that a number among them means itself.
 
         Raises:
             Invalid: the input ended.
@@ -122,9 +124,11 @@ class Terminal:
             self.say(f"  {number}. {option}")
 
         def pick(answer: str) -> str | None:
+            if answer in options:
+                return answer
             if answer.isdecimal() and 1 <= int(answer) <= len(options):
                 return options[int(answer) - 1]
-            return answer if answer in options else None
+            return options[values.index(answer)] if answer in values else None
 
         answer = self.prompt(
             "Choose:",
@@ -135,7 +139,7 @@ class Terminal:
         assert chosen is not None
         return chosen
 
-    def _read(self, *, secret: bool) -> str:
+    def _read(self, *, secret: bool, advice: str = "answer the prompt, or give the value as a flag") -> str:
         if secret and sys.stdin.isatty():
             import getpass
 
@@ -143,7 +147,7 @@ class Terminal:
         line = sys.stdin.readline()
         if not line:
             self.say()
-            raise Invalid("unexpected end of input (EOF)", hint="answer the prompt, or give the value as a flag")
+            raise Invalid("unexpected end of input (EOF)", hint=advice)
         return line.rstrip("\n")
 
 

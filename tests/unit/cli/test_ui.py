@@ -74,6 +74,15 @@ def test_chooses_by_number_or_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PLAIN.choose("which?", ["a", "b"]) == "a"
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     assert PLAIN.choose("which?", ["a", "b"], default="b") == "b"
+    monkeypatch.setattr("sys.stdin", io.StringIO("us\n"))
+    assert PLAIN.choose("which?", ["Europe", "United States"], values=["eu", "us"]) == "United States"
+
+
+def test_a_number_among_the_options_means_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("2\n"))
+    assert PLAIN.choose("cores?", ["2", "4", "8"]) == "2"
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert PLAIN.choose("cores?", ["1", "2", "4"], default="1") == "1"
 
 
 def test_moments() -> None:
