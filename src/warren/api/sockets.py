@@ -7,7 +7,7 @@ from typing import Any
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect, WebSocketException
 
-from warren.rpc.websocket import ServerWebSocket
+from warren.rpc.server_websocket import ServerWebSocket
 
 UNSUPPORTED_DATA = 1003
 GONE = (WebSocketDisconnect, WebSocketException, OSError, RuntimeError)

@@ -26,7 +26,7 @@ from warren.rpc._pb import tailnet_pb2 as pb
 from warren.rpc.drpc import Call, Handler
 from warren.rpc.methods import AnyMethod, TailnetAPI
 from warren.rpc.multiplexer import Multiplexer
-from warren.rpc.websocket import ServerWebSocket
+from warren.rpc.server_websocket import ServerWebSocket
 from warren.services.resume_tokens import REFRESH_IN, ResumeTokens
 
 log = structlog.get_logger()
