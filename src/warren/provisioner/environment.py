@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -114,3 +115,9 @@ def _prebuild(metadata: BuildMetadata) -> dict[str, str]:
         digest = _NO_TOKEN if len(tokens) == 1 else hashlib.sha256(agent_id.encode()).hexdigest()
         result[f"CODER_RUNNING_WORKSPACE_AGENT_TOKEN_{digest}"] = token
     return result
+
+
+def program_folder() -> str:
+    """Say where `warren` is: templates may call it."""
+    program = Path(sys.argv[0])
+    return str(program.resolve().parent if program.name == "warren" else Path(sys.executable).parent)

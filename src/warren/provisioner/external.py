@@ -6,7 +6,6 @@ import fcntl
 import os
 import signal
 import ssl
-import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,12 +40,6 @@ class Place:
 def cache_of(folder: Path, name: str) -> Cache:
     """Give the cache of a daemon: its own, as it may run beside a server and other daemons."""
     return Cache(folder / "provisioners" / name)
-
-
-def program_folder() -> str:
-    """Say where `warren` is: templates may call it."""
-    program = Path(sys.argv[0])
-    return str(program.resolve().parent if program.name == "warren" else Path(sys.executable).parent)
 
 
 async def run(place: Place, config: ProvisionerConfig) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from warren.clock import Clock
 from warren.net.derp_map import DERPMap
 from warren.provisioner.binary import Release
 from warren.provisioner.daemon import DaemonConfig, ProvisionerDaemon
+from warren.provisioner.environment import program_folder
 from warren.provisioner.session import CoderProvider, ProvisionerConfig
 from warren.provisioner.workdir import Cache, recover
 from warren.services import built_in_daemons
@@ -224,7 +224,5 @@ def _provisioner(config: ControlPlaneConfig, cache: Cache) -> ProvisionerConfig:
         release=config.terraform_release,
         coder_provider=config.coder_provider,
         exit_seconds=TERRAFORM_EXIT_SECONDS,
-        extra_path=str(Path(sys.argv[0]).resolve().parent)
-        if Path(sys.argv[0]).name == "warren"
-        else str(Path(sys.executable).parent),
+        extra_path=program_folder(),
     )

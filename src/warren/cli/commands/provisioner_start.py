@@ -76,7 +76,7 @@ async def start(context: Context, **options: Unpack[Options]) -> None:
     """
     place = await _place(context, options)
     from warren import log
-    from warren.provisioner import external
+    from warren.provisioner import environment, external
     from warren.provisioner.binary import Release
     from warren.provisioner.model import CoderProvider
     from warren.provisioner.session import ProvisionerConfig
@@ -100,7 +100,7 @@ async def start(context: Context, **options: Unpack[Options]) -> None:
         terraform_path=Path(options["terraform_path"]) if options["terraform_path"] else None,
         release=Release(url, sha256=options["terraform_download_sha256"]) if url else None,
         coder_provider=provider,
-        extra_path=external.program_folder(),
+        extra_path=environment.program_folder(),
     )
     await external.run(place, config)
 
@@ -113,6 +113,7 @@ async def _place(context: Context, options: Options) -> Place:
         Unauthenticated: there are no credentials.
     """
     from warren import __version__
+    from warren.domain.api_version import PROVISIONER_API
     from warren.provisioner.external import Place
     from warren.sdk.client_provisioners import KEY_HEADER, PSK_HEADER
 
@@ -134,7 +135,7 @@ async def _place(context: Context, options: Options) -> Place:
         client = context.client
         organization = str((await context.organization(options["org"])).id)
     query = {
-        "version": "1.18",
+        "version": str(PROVISIONER_API),
         "name": _name(options["name"]),
         "provisioner": "terraform",
         "tag": [f"{name}={value}" for name, value in tags.items()],
