@@ -26,6 +26,7 @@ SLICE_SECONDS = 0.5
 RECONNECT_SECONDS = 2.0  # the pool's own attempts give up early: our watch, which does not slow down, takes over
 WATCH_SECONDS = 0.25
 AWAY = "The database does not answer."
+FULL = "There is no room left on the disk of the database."
 
 
 class Database(AsyncConnectionPool):
@@ -86,6 +87,8 @@ class Database(AsyncConnectionPool):
                     yield connection
             finally:
                 await self.putconn(connection)
+        except psycopg.errors.DiskFull as error:
+            raise Unavailable(FULL, detail=f"{error} Free some; nothing needs to be restarted.") from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if not _lost(error):
                 raise
