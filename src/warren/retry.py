@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
+from warren.errors import WarrenError
+
 log = structlog.get_logger()
 
 
@@ -42,8 +44,8 @@ async def forever(
         try:
             await attempt()
         except on as error:
-            log.info(
-                "attempt.failed", what=getattr(attempt, "__name__", repr(attempt)), error=str(error) or repr(error)
-            )
+            reason = {"detail": error.detail} if isinstance(error, WarrenError) and error.detail else {}
+            what = getattr(attempt, "__name__", repr(attempt))
+            log.info("attempt.failed", what=what, error=str(error) or repr(error), **reason)
         failures = 1 if anyio.current_time() - started >= healthy_after_seconds else failures + 1
         await anyio.sleep(backoff.pause_seconds(failures))
