@@ -160,7 +160,11 @@ class _Waiter:
                     "timeout", "The agent is taking longer than expected to connect." + (f" See {url}" if url else "")
                 )
             case "disconnected":
-                self._say("lost", "The workspace agent lost connection; waiting for it to come back.")
+                self._say(
+                    "lost",
+                    "The workspace agent lost connection; waiting for it to come back."
+                    " (Ctrl-C gives up; `warren restart` of the workspace starts a new one.)",
+                )
             case _:
                 self._say("connecting", "Waiting for the workspace agent to connect")
 

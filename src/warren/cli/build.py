@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from warren.cli import job_log
+from warren.errors import Conflict
 
 if TYPE_CHECKING:
     from warren.cli.context import Context
@@ -24,7 +25,11 @@ async def queue(
     reason: str = "cli",
     state: bytes | None = None,
 ) -> WorkspaceBuild:
-    """Queue a build: `start`, `stop` or `delete`."""
+    """Queue a build: `start`, `stop` or `delete`.
+
+    Raises:
+        Conflict: another build of the workspace is not over, or it is in no state for this one.
+    """
     from warren.sdk.types.base import NIL_UUID
     from warren.sdk.types.templates import BuildParameter
     from warren.sdk.types.workspaces import CreateWorkspaceBuild
@@ -37,7 +42,11 @@ async def queue(
         state=state,
         reason=reason if transition != "delete" else "",
     )
-    return await context.client.workspaces.build(workspace.id, request)
+    try:
+        return await context.client.workspaces.build(workspace.id, request)
+    except Conflict as error:
+        error.hint = error.hint or f"warren logs --follow {workspace.name} shows the build that runs; wait for its end"
+        raise
 
 
 async def follow(context: Context, build: WorkspaceBuild) -> None:
@@ -47,4 +56,19 @@ async def follow(context: Context, build: WorkspaceBuild) -> None:
         JobFailed: it did not succeed.
     """
     job = job_log.of_build(context.client, build)
-    await job_log.follow(context.terminal, job, verbose=context.options.verbose)
+    try:
+        await job_log.follow(context.terminal, job, verbose=context.options.verbose)
+    except job_log.JobFailed as error:
+        error.hint = after_failure(build.transition, build.workspace_name)
+        raise
+
+
+def after_failure(transition: str, name: str) -> str:
+    """Say what to do about a build that failed; what it made until then is in the workspace's state."""
+    match transition:
+        case "delete":
+            return f"what is left is kept: warren delete {name} tries again, with --orphan it forgets it"
+        case "stop":
+            return f"what is left is kept: warren stop {name} tries again"
+        case _:
+            return f"what was made is kept: warren start {name} tries again, warren delete {name} removes it"

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from warren.cli.ui import BOLD, RED, Canceled, Terminal
-from warren.errors import WarrenError
+from warren.errors import Violation, WarrenError
+
+NAME = "1 to 32 letters, digits and single hyphens between them"
+RULES = {
+    "workspace_name": NAME,
+    "template_name": NAME,
+    "username": NAME,
+    "email": "an address such as name@example.com",
+}
+"""What the rules mean that the API names in `Validation failed for tag "…"`, whose words clients know."""
 
 
 class ExitStatus(WarrenError):
@@ -36,8 +47,19 @@ def lines(error: WarrenError, command: str, terminal: Terminal, *, verbose: bool
         f"{terminal.style('error:', RED)} {error.message}",
     ]
     found += [f"  {violation.field}: {violation.detail}" for violation in error.violations]
-    if error.detail and (verbose or not error.hint):
+    if error.detail and error.detail != error.message and (verbose or not error.hint):
         found.append(f"  {error.detail}")
-    if error.hint:
-        found.append(f"{terminal.style('hint:', BOLD)} {error.hint}")
+    if hint := error.hint or _rules(error.violations):
+        found.append(f"{terminal.style('hint:', BOLD)} {hint}")
     return found
+
+
+def _rules(violations: Sequence[Violation]) -> str:
+    """Say what was expected of the refused fields."""
+    named = {
+        violation.field: rule
+        for violation in violations
+        for tag, rule in RULES.items()
+        if violation.detail.startswith(f'Validation failed for tag "{tag}"')
+    }
+    return "; ".join(f"{field} is {rule}" for field, rule in named.items())

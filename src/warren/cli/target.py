@@ -62,7 +62,11 @@ def pick_agent(workspace: Workspace, wanted: str) -> WorkspaceAgent:
     agents = {agent.name: agent for resource in workspace.latest_build.resources for agent in resource.agents}
     names = sorted(agents)
     if not agents:
-        raise NotFound(f'workspace "{workspace.name}" has no agents')
+        raise NotFound(
+            f'workspace "{workspace.name}" has no agents',
+            hint="its template makes none: add a `coder_agent` resource to it, push it, and run "
+            f"warren update {workspace.name}",
+        )
     if wanted:
         if wanted not in agents:
             raise NotFound(f'agent not found by name "{wanted}", available agents: [{" ".join(names)}]')

@@ -117,3 +117,14 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.report(PLAIN, "warren", ExitStatus(255, "gone"), verbose=False) == 255
     assert errors.report(PLAIN, "warren", Invalid("x"), verbose=False) == 1
     assert "gone\n" in capsys.readouterr().err
+
+
+def test_a_rule_that_is_named_is_told_and_a_detail_is_not_repeated() -> None:
+    detail = 'Validation failed for tag "workspace_name" with value: "two--hyphens"'
+    error = Invalid("Validation failed.", violations=[Violation("name", detail)])
+    assert errors.lines(error, "warren create", PLAIN, verbose=False)[1:] == [
+        "error: Validation failed.",
+        f"  name: {detail}",
+        "hint: name is 1 to 32 letters, digits and single hyphens between them",
+    ]
+    assert errors.lines(Invalid("Busy.", detail="Busy."), "warren stop", PLAIN, verbose=True)[1:] == ["error: Busy."]
