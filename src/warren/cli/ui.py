@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -107,8 +109,8 @@ class Terminal:
         bold = f"({self.style('yes', BOLD)}/no)" if default else f"(yes/{self.style('no', BOLD)})"
         sys.stderr.write(f"{self.style('>', GREY)} {question} {bold} ")
         sys.stderr.flush()
-        answer = self._read(secret=False, advice="pass --yes to go on without being asked").strip() or ("yes" if default else "no")
-        if answer not in {"yes", "y"}:
+        answer = self._read(secret=False, advice="pass --yes to go on without being asked").strip()
+        if (answer or ("yes" if default else "no")) not in {"yes", "y"}:
             raise Canceled("canceled")
 
     def choose(self, question: str, options: Sequence[str], *, default: str = "", values: Sequence[str] = ()) -> str:
@@ -140,15 +142,30 @@ class Terminal:
         return chosen
 
     def _read(self, *, secret: bool, advice: str = "answer the prompt, or give the value as a flag") -> str:
-        if secret and sys.stdin.isatty():
-            import getpass
+        with _interruptible():
+            if secret and sys.stdin.isatty():
+                import getpass
 
-            return getpass.getpass("")
-        line = sys.stdin.readline()
+                return getpass.getpass("")
+            line = sys.stdin.readline()
         if not line:
             self.say()
             raise Invalid("unexpected end of input (EOF)", hint=advice)
         return line.rstrip("\n")
+
+
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """Let Ctrl-C end a read that blocks; the event loop's own handler only cancels what awaits."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)

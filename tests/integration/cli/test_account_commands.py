@@ -19,6 +19,7 @@ from tests.integration.cli.runner import Runner
 from tests.server import PASSWORD, Site
 
 pytestmark = pytest.mark.anyio
+CTRL_C = "\x03"
 
 
 @pytest.fixture
@@ -147,12 +148,18 @@ async def test_config_ssh(signed_in: Runner, tmp_path: Path) -> None:
     assert "No changes to make." in (await signed_in(*words, "--yes", "--use-previous-options")).stderr
 
 
+async def test_ctrl_c_ends_a_prompt(cli: Runner, server: Site) -> None:
+    shown = await typed(cli, ("login", server.url), {b"email?": CTRL_C})
+    assert b"Traceback" not in shown
+    assert b"that's not a valid email" not in shown
+
+
 async def typed(cli: Runner, words: tuple[str, ...], answers: Mapping[bytes, str]) -> bytes:
     """Run a command at a terminal, answer its questions in order, and return what it showed."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "warren", *words]
     process = subprocess.Popen(  # noqa: ASYNC220  it does not block
-        command, stdin=slave, stdout=slave, stderr=slave, env=cli.environment, start_new_session=True
+        ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, env=cli.environment
     )
     os.close(slave)
     shown = b""
