@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit sim integration e2e interop engine peers clean
+.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine peers clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ test: setup ## Set everything up and pass all tests
 	@$(MAKE) --no-print-directory lint types contracts generated engine
 	$(RUN)pytest -n 2 --dist loadgroup tests
 
-check: setup fmt lint types contracts generated unit sim engine integration e2e interop ## What CI runs, fastest first
+check: setup fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
 
 setup: .tools/.uv-$(UV_VERSION) ## Install all that is needed into the checkout (uv, Python packages, the engine)
 	@scripts/setup.sh
@@ -75,9 +75,6 @@ engine: ## The engine's own tests
 
 unit: ## Pure code: no sockets, no files
 	$(RUN)pytest -n 2 tests/unit
-
-sim: ## Nodes on a simulated internet
-	$(RUN)pytest -n 2 tests/sim
 
 integration: ## Real PostgreSQL, Terraform, SSH
 	$(RUN)pytest -n 2 --dist loadgroup tests/integration
