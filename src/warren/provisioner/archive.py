@@ -1,4 +1,4 @@
-"""Unpack template sources and pack folders, with the checks of `warren.domain.archive`."""
+"""Unpack template sources and pack files, with the checks of `warren.domain.archive`."""
 
 from __future__ import annotations
 
