@@ -24,6 +24,7 @@ ACTIVE = frozenset({"pending", "running", "canceling"})
 HIDDEN_LEVELS = frozenset({"trace", "debug"})
 POLL_SECONDS = 0.1  # a job that is queued starts within this of being seen: it is what a person waits for
 RECONNECT_SECONDS = 1.0  # the server is restarting: its log continues where it was cut
+RESTART_SECONDS = 30.0  # how long a server may take to come back while we follow a job
 CANCEL_SECONDS = 5.0  # how long we try to tell the server that the user gave up
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -155,7 +156,7 @@ async def follow(terminal: Terminal, job: Job, *, verbose: bool = False) -> Prov
 async def _follow(job: Job, view: LogView, progress: Progress) -> ProvisionerJob:
     after, queued = 0, False
     while True:
-        now = await job.fetch()
+        now = await (_fetch_patiently(job) if after else job.fetch())
         if now.status not in ACTIVE and after:
             return now
         if now.status == "pending" and not queued:
@@ -172,10 +173,26 @@ async def _follow(job: Job, view: LogView, progress: Progress) -> ProvisionerJob
         except Unavailable as error:
             progress.say([f"the log was interrupted ({error.message}); trying again"])
             await anyio.sleep(RECONNECT_SECONDS)
-        ended = await job.fetch()
+        ended = await _fetch_patiently(job)
         if ended.status not in ACTIVE:
             return ended
         await anyio.sleep(POLL_SECONDS)
+
+
+async def _fetch_patiently(job: Job) -> ProvisionerJob:
+    """Read a job that was there before, from a server that may be restarting.
+
+    Raises:
+        Unavailable: it did not come back in time.
+    """
+    deadline = anyio.current_time() + RESTART_SECONDS
+    while True:
+        try:
+            return await job.fetch()
+        except Unavailable:
+            if anyio.current_time() > deadline:
+                raise
+        await anyio.sleep(RECONNECT_SECONDS)
 
 
 def of_build(client: Client, build: WorkspaceBuild) -> Job:
