@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable  # handlers of the API are given one, and what they are given is checked
 class Clock(Protocol):
     """What time it is."""
 

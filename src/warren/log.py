@@ -12,6 +12,8 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+_SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
+
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
@@ -21,6 +23,7 @@ class LogSettings:
     json: str = ""
     verbose: bool = False
     filters: Sequence[str] = ()
+    stackdriver: str = ""
 
 
 def configure(settings: LogSettings) -> None:
@@ -33,6 +36,8 @@ def configure(settings: LogSettings) -> None:
         sinks.append((stream, plain))
     if settings.json:
         sinks.append((_open(settings.json), structlog.processors.JSONRenderer(default=str)))
+    if settings.stackdriver:
+        sinks.append((_open(settings.stackdriver), _stackdriver))
     debug = settings.verbose or bool(settings.filters)
     structlog.configure(
         processors=[
@@ -40,7 +45,7 @@ def configure(settings: LogSettings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _Filter([re.compile(each) for each in settings.filters], everything=settings.verbose),
-            structlog.processors.format_exc_info if settings.json else _keep,
+            structlog.processors.format_exc_info if settings.json or settings.stackdriver else _keep,
             _Fan(sinks),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
@@ -64,6 +69,18 @@ def _open(path: str) -> TextIO:
     if path == "/dev/stdout":
         return sys.stdout
     return open(path, "a", buffering=1, encoding="utf-8")  # noqa: PTH123  open as long as the process
+
+
+def _stackdriver(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    """Write an event with the keys that Google Cloud Logging takes for severity, time and text."""
+    rest = dict(event)
+    line = {
+        "severity": _SEVERITIES.get(str(rest.pop("level", name)), "DEFAULT"),
+        "time": rest.pop("timestamp", ""),
+        "message": rest.pop("event", ""),
+        **rest,
+    }
+    return str(structlog.processors.JSONRenderer(default=str)(logger, name, line))
 
 
 def _keep(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -55,7 +55,6 @@ class Metrics:
             registry=self.registry,
         )
         Gauge("coderd_build_info", "The release.", ["version"], registry=self.registry).labels(version).set(1)
-        self.users = Gauge("coderd_api_total_user_count", "Users by status.", ["status"], registry=self.registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the pattern, so that there are only so many."""

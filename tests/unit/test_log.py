@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,11 @@ def test_the_refusal_of_a_websocket_is_no_error_and_the_rest_is(tmp_path: Path) 
     text = logged(f"{SERVER}\n{UVICORN}", tmp_path)
     assert "handshake" not in text
     assert "without completing response" in text
+
+
+def test_stackdriver_finds_severity_time_and_message(tmp_path: Path) -> None:
+    set_up = SERVER.replace("json=", "human='', stackdriver=")
+    logged(f"{set_up}\nimport structlog; structlog.get_logger().warning('disk.full', folder='/x')", tmp_path)
+    line = json.loads((tmp_path / "log.json").read_text())
+    assert line.pop("time").endswith("Z")
+    assert line == {"severity": "WARNING", "message": "disk.full", "folder": "/x"}

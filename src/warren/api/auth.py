@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -16,6 +16,8 @@ from warren.errors import Unauthenticated
 from warren.services.sessions import Session
 
 COOKIE = "coder_session_token"
+HOST_PREFIX = "__Host-"
+"""A browser takes such a cookie only from the very host, over HTTPS, for all paths."""
 HEADER = b"coder-session-token"
 NO_CREDENTIAL = f'Cookie "{COOKIE}" or query parameter must be provided.'
 
@@ -33,6 +35,18 @@ def cookies_of(headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
         return {name: morsel.value for name, morsel in SimpleCookie(headers[b"cookie"].decode("latin-1")).items()}
     except CookieError:
         return {}
+
+
+def without_prefix(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Take the prefix from the session cookie; one without it, which any neighbouring host may have set, is dropped."""
+    return [(name, _unprefixed(value) if name == b"cookie" else value) for name, value in headers]
+
+
+def _unprefixed(cookies: bytes) -> bytes:
+    plain, prefixed = f"{COOKIE}=".encode(), f"{HOST_PREFIX}{COOKIE}=".encode()
+    pairs = [pair.strip() for pair in cookies.split(b";")]
+    kept = [pair for pair in pairs if not pair.startswith(plain)]
+    return b"; ".join(pair.removeprefix(HOST_PREFIX.encode()) if pair.startswith(prefixed) else pair for pair in kept)
 
 
 def query_of(scope: Scope) -> Mapping[str, str]:

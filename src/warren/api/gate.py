@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from warren.api import auth, csrf
+from warren.api import auth, cors, csrf
 from warren.api.errors import answer
 from warren.api.exchange import Exchange, attach
 from warren.api.rate_limit import Counter, Limits, Verdict
@@ -44,6 +44,10 @@ class GateSettings:
     """URL that requests for another scheme or host are sent to; empty for none."""
     transport_security: str = ""
     """Value of the Strict-Transport-Security header; empty for none."""
+    host_prefix: bool = False
+    """Name the session cookie `__Host-…`, and believe no other."""
+    any_origin: bool = False
+    """Let pages of any origin read answers."""
 
 
 class Gate:
@@ -71,14 +75,20 @@ class Gate:
         path = scope["path"]
         if "//" in path:
             scope["path"] = path = _SLASHES.sub("/", path)
+        if self._settings.host_prefix:
+            scope["headers"] = auth.without_prefix(scope["headers"])
         headers = auth.headers_of(scope)
         exchange = Exchange(ip_address=self._client_ip(scope, headers))
         attach(scope, exchange)
         answered = _Answer(scope, exchange, send, self._headers, self._new_cookie(path, headers))
+        answered.any_origin = self._settings.any_origin
         started = self._clock.monotonic()
         try:
             if target := self._elsewhere(scope, headers):
                 await answered.refuse(307, f"Use {target}", {"Location": target})
+                return
+            if self._settings.any_origin and cors.is_preflight(_method(scope, ""), headers):
+                await answered.refuse(200, "", cors.permission(headers))
                 return
             if path.startswith(("/api/", "/external-auth", "/@")):
                 await self._identify(scope, exchange)
@@ -197,12 +207,15 @@ class _Answer:
         self._cookie = cookie
         self._accepted = scope["type"] != "websocket"
         self.status = 0
+        self.any_origin = False
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._headers]
+            if self.any_origin:
+                message["headers"] += cors.added(message["headers"])
             if self._cookie is not None:
                 message["headers"].append((b"set-cookie", self._cookie))
         elif message["type"] == "websocket.accept":
@@ -236,6 +249,8 @@ class _Answer:
         self.status = status
         lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         lines += [(b"content-length", str(len(body)).encode()), *self._headers]
+        if self.any_origin:
+            lines += cors.added(lines)
         if self._scope["type"] == "websocket":
             # ASGI's "WebSocket Denial Response" extension, which uvicorn has.
             await self._send({"type": "websocket.http.response.start", "status": status, "headers": lines})  # pyright: ignore[reportArgumentType]

@@ -146,6 +146,8 @@ def _gate_settings(settings: Settings, access_url: str) -> GateSettings:
         same_site=settings.samesite_auth_cookie,
         trusted_headers=settings.proxy_trusted_headers,
         trusted_origins=settings.proxy_trusted_origins,
+        host_prefix=settings.host_prefix_cookie,
+        any_origin=settings.dangerous_allow_cors_requests,
         redirect_to=access_url.rstrip("/") if settings.redirect_to_access_url else "",
         transport_security=_transport_security(settings) if access_url.startswith("https://") else "",
     )
@@ -213,6 +215,7 @@ def _deployment_settings(loaded: Loaded, access_url: str) -> DeploymentSettings:
         upgrade_message=settings.cli_upgrade_message,
         terms_of_service_url=settings.terms_of_service_url,
         experiments=settings.experiments,
+        browser_only=settings.browser_only,
         config=_config_tree(settings, access_url),
         options=_option_list(loaded),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,21 @@ from warren.api.parts import Parts
 from warren.clock import SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
+from warren.server import purge
 from warren.server.certificates import TLSSettings, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
+from warren.server.fleet_metrics import FleetMetrics
 from warren.server.listeners import bind, serving
 from warren.server.postgres import Postgres
 from warren.services.deployment import prepare
 from warren.settings import Loaded, Settings
-from warren.storage import api_keys
-from warren.storage.db import Database, open_database
+from warren.storage.db import open_database
 from warren.storage.migrate import migrate, migrations
 from warren.storage.notify import Notifier
 
 log = structlog.get_logger()
 
-PURGE_SECONDS = 3600.0
 RESTART_SECONDS = 2.0  # what clients of the relay are told
 
 
@@ -46,6 +46,11 @@ class Started:
     access_url: str
     database_url: str
     parts: Parts
+
+    @property
+    def url(self) -> str:
+        """The first of the URLs."""
+        return self.urls[0]
 
 
 @asynccontextmanager
@@ -81,7 +86,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         await tasks.start(notifier.run)
-        tasks.start_soon(_purge, database, settings)
+        tasks.start_soon(purge.run, database, clock, _retention(settings))
         metrics = Metrics(VERSION)
         protocol = stack.enter_context(_Relaying(settings, identity.derp_private_key, metrics))
         stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
@@ -89,7 +94,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
         if settings.prometheus_enable:
-            await stack.enter_async_context(serving(_metrics_app(metrics), bind(settings.prometheus_address)))
+            fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))
+            await stack.enter_async_context(serving(_metrics_app(fleet), bind(settings.prometheus_address)))
         app = complete_app(parts, metrics.observe)
         if http is not None:
             await stack.enter_async_context(serving(app, http, protocol=protocol))
@@ -130,17 +136,17 @@ async def _migrate(url: str) -> None:
         await migrate(connection, migrations())
 
 
-async def _purge(database: Database, settings: Settings) -> None:
-    """Forget now and then what is kept only for a while."""
-    clock = SystemClock()
-    while True:
-        await anyio.sleep(PURGE_SECONDS)
-        if settings.api_keys_retention:
-            try:
-                async with database.connection() as db:
-                    await api_keys.delete_long_expired(db, clock.now() - settings.api_keys_retention)
-            except Exception as error:
-                log.warning("purge.failed", error=str(error))
+def _retention(settings: Settings) -> purge.Retention:
+    return purge.Retention(
+        api_keys=settings.api_keys_retention,
+        connection_logs=settings.connection_logs_retention,
+        agent_logs=settings.workspace_agent_logs_retention,
+    )
+
+
+def _agent_labels(settings: Settings) -> Sequence[str] | None:
+    """Say by what statistics of agents are told apart; None where they are not exported."""
+    return settings.prometheus_aggregate_agent_stats_by if settings.prometheus_collect_agent_stats else None
 
 
 @asynccontextmanager
@@ -192,15 +198,16 @@ def _tls(settings: Settings) -> TLSSettings:
     )
 
 
-def _metrics_app(metrics: Metrics) -> Callable[..., Any]:
+def _metrics_app(metrics: FleetMetrics) -> Callable[..., Any]:
     """Make the tiny ASGI application that answers every request with the metrics."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         del receive
         if scope["type"] == "http":
+            body = await metrics.text()
             headers = [(b"content-type", CONTENT_TYPE.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": metrics.text()})
+            await send({"type": "http.response.body", "body": body})
 
     return app
 

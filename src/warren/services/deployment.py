@@ -38,6 +38,7 @@ class DeploymentSettings:
     experiments: Sequence[str]
     config: Mapping[str, object]
     options: Sequence[Mapping[str, object]]
+    browser_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

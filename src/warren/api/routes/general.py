@@ -90,10 +90,11 @@ def update_check(deployment: Deployment) -> UpdateCheck:
 
 
 @get("/api/v2/entitlements", sync_to_thread=False)
-def entitlements(clock: Clock) -> wire.Entitlements:
+def entitlements(clock: Clock, deployment: Deployment) -> wire.Entitlements:
     """Say what there is: all that is built may be used."""
+    built = BUILT | {"browser_only"} if deployment.settings.browser_only else BUILT
     return wire.Entitlements(
-        features={name: _feature(built=name in BUILT) for name in FEATURES},
+        features={name: _feature(built=name in built) for name in FEATURES},
         warnings=[],
         errors=[],
         has_license=True,

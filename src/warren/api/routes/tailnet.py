@@ -14,10 +14,12 @@ from warren.api.params import path_uuid
 from warren.api.streams import send_bytes
 from warren.authz.policy import Actor
 from warren.domain import api_version
+from warren.errors import Conflict
 from warren.net import derp_map
 from warren.net.coordinator import ClientAuth, Request, UserAuth
 from warren.services.agents import Agents
 from warren.services.coordination import Coordination
+from warren.services.deployment import Deployment
 from warren.services.resume_tokens import ResumeTokens
 from warren.services.workspace_updates import WorkspaceUpdates
 
@@ -30,11 +32,13 @@ async def coordinate(
     agents: Agents,
     coordination: Coordination,
     resume_tokens: ResumeTokens,
+    deployment: Deployment,
 ) -> None:
     """Introduce a client to one agent."""
     agent_id = path_uuid(agent)
     api_version.check(socket.query_params.get("version", "1.0"), api_version.AGENT_API)
     await agents.check_connectable(actor, agent_id)
+    _check_tunnels(deployment)
     peer_id = await _peer_id(socket, resume_tokens)
     stream = await sockets.accept(socket)
     await coordination.serve(stream, peer_id, ClientAuth(agent_id))
@@ -48,8 +52,10 @@ async def tailnet(
     coordination: Coordination,
     resume_tokens: ResumeTokens,
     workspace_updates: WorkspaceUpdates,
+    deployment: Deployment,
 ) -> None:
     """Introduce a user's client to any agent that the user may reach."""
+    _check_tunnels(deployment)
     api_version.check(socket.query_params.get("version", "2.0"), api_version.AGENT_API)
     peer_id = await _peer_id(socket, resume_tokens)
     auth = UserAuth()
@@ -61,6 +67,11 @@ async def tailnet(
 
     stream = await sockets.accept(socket)
     await coordination.serve(stream, peer_id, auth, before_request=permit, more=workspace_updates.handlers(actor))
+
+
+def _check_tunnels(deployment: Deployment) -> None:
+    if deployment.settings.browser_only:
+        raise Conflict("Non-browser connections are disabled for your deployment.")
 
 
 async def _peer_id(socket: WebSocket[Any, Any, Any], resume_tokens: ResumeTokens) -> UUID:

@@ -94,7 +94,8 @@ async def logout(session: Session, sessions: Sessions, gate_settings: GateSettin
 
 def _cookie(token: str, settings: GateSettings, age: int = YEAR_SECONDS) -> str:
     secure = "; Secure" if settings.secure_cookies else ""
-    return f"{auth.COOKIE}={token}; Path=/; Max-Age={age}; HttpOnly{secure}; SameSite={settings.same_site.capitalize()}"
+    name = f"{auth.HOST_PREFIX}{auth.COOKIE}" if settings.host_prefix else auth.COOKIE
+    return f"{name}={token}; Path=/; Max-Age={age}; HttpOnly{secure}; SameSite={settings.same_site.capitalize()}"
 
 
 @post(_USERS + "/validate-password", status_code=200)

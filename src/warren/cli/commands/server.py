@@ -91,7 +91,15 @@ def _run(loaded: Loaded, folder: Path) -> None:
     from warren.server.run import serve_until_signal
 
     settings = loaded.settings
-    log.configure(log.LogSettings(settings.log_human, settings.log_json, settings.verbose, tuple(settings.log_filter)))
+    log.configure(
+        log.LogSettings(
+            settings.log_human,
+            settings.log_json,
+            settings.verbose,
+            tuple(settings.log_filter),
+            settings.log_stackdriver,
+        )
+    )
     anyio.run(
         serve_until_signal,
         loaded,
