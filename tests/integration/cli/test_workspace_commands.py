@@ -160,6 +160,8 @@ async def test_prompts_read_stdin_where_there_is_no_terminal(cli: CLI) -> None:
     assert (await cli("list", "-o", "json")).stdout == "[]\n"
     done = await cli("create", "-t", "rich", status=1)
     assert "EOF" in done.stderr
+    done = await cli("create", "-t", "rich", data="bad name\n", status=1)
+    assert "a name is 1 to 32 letters" in done.stderr
 
 
 async def test_a_signed_out_user_is_told_what_to_do(cli: CLI) -> None:

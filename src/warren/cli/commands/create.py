@@ -66,7 +66,8 @@ async def create(
 
     client, terminal = context.client, context.terminal
     wanted = parameters.Wanted.parse(flags)
-    owner, _, own_name = (name or terminal.prompt("Specify a name for your workspace:")).rpartition("/")
+    name = name or terminal.prompt("Specify a name for your workspace:", validate=_name_problem)
+    owner, _, own_name = name.rpartition("/")
     owner = owner or "me"
     await _check_free(context, owner, own_name)
     chosen = await choose_template(context, template, org)
@@ -101,6 +102,14 @@ async def create(
         return
     await build.follow(context, created.latest_build)
     terminal.say(f"\nThe {terminal.keyword(created.name)} workspace has been created!")
+
+
+def _name_problem(text: str) -> str | None:
+    """Say what is wrong with a name before anything else is asked."""
+    from warren.cli.errors import NAME
+    from warren.domain.names import name_problem
+
+    return None if name_problem(text.rpartition("/")[2]) is None else f"a name is {NAME}"
 
 
 async def choose_template(context: Context, name: str, org: str) -> Template:
