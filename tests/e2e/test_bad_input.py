@@ -224,6 +224,20 @@ def frames(payload: bytes) -> bytes:
     return b"\x82\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload
 
 
+def stun_answers(place: Lab, noise: bytes) -> None:
+    """Send noise to the server's STUN port, if it could have one, and see that a request after it is answered."""
+    regions = request(place, "GET", "/workspaceagents/connection").json()["derp_map"]["Regions"]
+    (port,) = {node.get("STUNPort", 0) for region in regions.values() for node in region["Nodes"]}
+    if port <= 0:
+        return  # another program has the port
+    wanted = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + secrets.token_bytes(12)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stun:
+        stun.settimeout(5)
+        for datagram in (noise, wanted[:2] + b"\xff\xff" + wanted[4:8] + noise, wanted):
+            stun.sendto(datagram, ("127.0.0.1", port))
+        assert wanted[4:] in stun.recv(1500)
+
+
 def test_malformed_bytes_on_the_port_disturb_nobody(running: Lab) -> None:
     agent_token = (next(running.folder.glob("workspaces/*/agent.token"))).read_text()
     rpc = upgrade("/api/v2/workspaceagents/me/rpc?version=2.0&role=helper", "websocket", agent_token)
@@ -240,9 +254,7 @@ def test_malformed_bytes_on_the_port_disturb_nobody(running: Lab) -> None:
             assert b"101 Switching Protocols" in send(running, rpc, frames(noise))
             send(running, rpc, frames(b"\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff" + noise))
             send(running, rpc, b"\xff\xff" + noise)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stun:
-                stun.sendto(noise, ("127.0.0.1", 3478))
-                stun.sendto(b"\x00\x01\xff\xff\x21\x12\xa4\x42" + noise, ("127.0.0.1", 3478))
+            stun_answers(running, noise)
             direct.says(f"direct {number}")
             relayed.says(f"relayed {number}")
         assert running.healthy()
