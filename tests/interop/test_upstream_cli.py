@@ -168,9 +168,9 @@ def test_stock_ssh_runs_a_command(client: Client, tmp_path: Path) -> None:
 
 
 def test_pings_are_direct_and_relayed(client: Client) -> None:
-    assert "p2p via" in client.ask("ping", "dev", "-n", "5").stdout
+    assert "p2p via" in client.ask("ping", "dev", "-n", "8", "--wait", "200ms").stdout
 
-    relayed = client.ask("--disable-direct-connections", "ping", "dev", "-n", "2").stdout
+    relayed = client.ask("--disable-direct-connections", "ping", "dev", "-n", "2", "--wait", "200ms").stdout
     assert relayed.count("proxied via DERP") == 2, relayed
 
 

@@ -78,7 +78,7 @@ def test_a_command_runs_and_its_exit_code_is_ours(place: Lab, options: list[str]
 
 def test_pings_go_through_derper_where_direct_paths_are_off(place: Lab, derper: Derper) -> None:
     before = derper.packets()
-    output = place.run("--disable-direct-connections", "ping", "dev", "-n", "3")
+    output = place.run("--disable-direct-connections", "ping", "dev", "-n", "3", "--wait", "100ms")
 
     assert output.count(f"pong from dev proxied via DERP({NAME})") == 3, output
     assert derper.packets() - before >= 6  # each ping and each pong
@@ -100,7 +100,7 @@ def test_speedtest_measures_it(place: Lab, derper: Derper, options: list[str], d
     passed_on = derper.packets() - before
 
     assert result["overall"]["throughput_mbits"] > 10
-    # Ten Mbit/s are about a thousand packets a second: they were derper's, or none were.
+    # Ten Mbit/s are about a thousand packets a second: they were derper's, or hardly any were.
     assert passed_on > 500 if options else passed_on < 500
 
 
@@ -130,26 +130,19 @@ def second(tmp_path: Path) -> Generator[Derper]:
         yield running_derper
 
 
-@pytest.mark.parametrize("home", [REGION, EMBEDDED])
-def test_two_regions_in_one_map(second: Derper, tmp_path: Path, home: int) -> None:
-    # The other region seems a thousand times as far, so that both nodes live where this test wants them.
-    other = ({REGION, EMBEDDED} - {home}).pop()
-    with running(tmp_path, second, scores={str(other): 1000.0}) as place:
+def test_two_regions_in_one_map(second: Derper, tmp_path: Path) -> None:
+    # The embedded relay seems a thousand times as far, so that both nodes live at derper.
+    with running(tmp_path, second, scores={str(EMBEDDED): 1000.0}) as place:
         assert regions(place) == {str(REGION), str(EMBEDDED)}
         report = json.loads(place.run("netcheck"))["derp"]
-        assert report["netcheck"]["PreferredDERP"] == home
+        assert report["netcheck"]["PreferredDERP"] == REGION
         assert all(region["healthy"] for region in report["regions"].values())
+        ping = ["--disable-direct-connections", "ping", "dev", "-n", "2", "--wait", "100ms"]
+        assert place.run(*ping).count(f"proxied via DERP({NAME})") == 2
 
-        output = place.run("--disable-direct-connections", "ping", "dev", "-n", "2", "--wait", "100ms")
-        assert (f"DERP({NAME})" in output) is (home == REGION), output
-        assert "proxied via DERP(" in output
-        if home == EMBEDDED:
-            assert second.packets() == 0
-            return
-
-        # Its home region dies: the workspace moves to the relay that is left, and can be reached again.
+        # Derper dies: the workspace moves to the relay that is left, and can be reached again.
         second.process.kill()
         second.process.wait()
-        output = place.run("--disable-direct-connections", "ping", "dev", "-n", "2", "--timeout", "15s", seconds=30)
+        output = place.run(*ping, "--timeout", "15s", seconds=30)
         assert "proxied via DERP(Coder Embedded Relay)" in output, output
         assert place.run("--disable-direct-connections", "ssh", "dev", "--", "echo moved") == "moved\n"
