@@ -8,14 +8,14 @@ from pathlib import Path
 
 import anyio
 import psutil
-from warren.rpc.drpc import Client
-from warren.rpc.methods import AgentAPI
-from warren.rpc.multiplexer import Multiplexer
 
 from benchmarks.figures import UPSTREAM, Figure
 from benchmarks.lab import Lab, lab
 from warren.rpc import websocket
 from warren.rpc._pb import agent_pb2
+from warren.rpc.drpc import Client
+from warren.rpc.methods import AgentAPI
+from warren.rpc.multiplexer import Multiplexer
 
 NAMES = ("agent_cost", "agent_rss")
 AGENTS = 200
