@@ -48,7 +48,7 @@ async def test_a_new_server_is_healthy_soon_and_leaves_nothing_behind(folder: Pa
         pid = _postmaster(folder)
         assert await new.stop() == 0
         await _gone(pid)
-    assert "View the Web UI: http://127.0.0.1:" in new.log.read_text()
+    assert "Sign in with: warren login http://127.0.0.1:" in new.log.read_text()
 
 
 async def test_accounts_outlive_a_killed_server(folder: Path) -> None:

@@ -120,7 +120,7 @@ def _announce(started: Started) -> None:
     click.echo(f"Warren {VERSION} - Your self-hosted remote development platform.")
     for url in started.urls:
         click.echo(f"Started {'HTTPS' if url.startswith('https:') else 'HTTP'} listener at {url}")
-    click.echo(f"View the Web UI: {started.access_url}")
+    click.echo(f"Sign in with: warren login {started.access_url}")
 
 
 server = Group(
