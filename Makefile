@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine peers clean
+.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,7 +28,7 @@ demo-stop: ## Stop everything that `make demo` started, workspaces included
 
 test: setup ## Set everything up and pass all tests
 	@$(MAKE) --no-print-directory lint types contracts generated engine
-	$(RUN)pytest -n 2 --dist loadgroup tests
+	$(RUN)pytest -n 2 --dist loadfile tests
 
 check: setup fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
 
@@ -77,7 +77,7 @@ unit: ## Pure code: no sockets, no files
 	$(RUN)pytest -n 2 tests/unit
 
 integration: ## Real PostgreSQL, Terraform, SSH
-	$(RUN)pytest -n 2 --dist loadgroup tests/integration
+	$(RUN)pytest -n 2 --dist loadfile tests/integration
 
 e2e: ## The shipped commands, as a user would
 	$(RUN)pytest tests/e2e

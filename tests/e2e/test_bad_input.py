@@ -18,7 +18,6 @@ from benchmarks.lab import Lab
 
 from tests.e2e.stories import FIRST, push, request, second, session, status, upload, wait, warren
 
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def test_a_wrong_password_and_an_expired_token_say_what_to_do(running: Lab) -> None:

@@ -22,7 +22,6 @@ from benchmarks.lab import CHECKOUT, Lab, lab
 from tests.e2e.stories import agent_status, push, request, second, session, wait, warren
 from warren.server.postgres import Postgres
 
-pytestmark = pytest.mark.xdist_group("e2e")
 
 RELAYED = "--disable-direct-connections"
 

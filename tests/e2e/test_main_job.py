@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from benchmarks.lab import Lab, free_port
 
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def tool(

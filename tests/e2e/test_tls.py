@@ -24,7 +24,6 @@ from cryptography.x509.oid import NameOID
 
 from warren.clock import SystemClock
 
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 @dataclass(frozen=True)

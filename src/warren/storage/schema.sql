@@ -673,6 +673,7 @@ CREATE UNIQUE INDEX organizations_name ON public.organizations USING btree (lowe
 CREATE UNIQUE INDEX provisioner_daemons_name ON public.provisioner_daemons USING btree (organization_id, name, lower(COALESCE((tags ->> 'owner'::text), ''::text)));
 CREATE INDEX provisioner_job_logs_job ON public.provisioner_job_logs USING btree (job_id, id);
 CREATE INDEX provisioner_job_timings_job ON public.provisioner_job_timings USING btree (job_id);
+CREATE INDEX provisioner_jobs_completed ON public.provisioner_jobs USING btree (completed_at) WHERE (completed_at IS NOT NULL);
 CREATE INDEX provisioner_jobs_leased ON public.provisioner_jobs USING btree (lease_until) WHERE ((started_at IS NOT NULL) AND (completed_at IS NULL));
 CREATE INDEX provisioner_jobs_waiting ON public.provisioner_jobs USING btree (organization_id, created_at) WHERE ((started_at IS NULL) AND (completed_at IS NULL));
 CREATE UNIQUE INDEX provisioner_keys_name ON public.provisioner_keys USING btree (organization_id, lower(name));
