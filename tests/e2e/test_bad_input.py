@@ -19,7 +19,6 @@ from benchmarks.lab import Lab
 from tests.e2e.stories import FIRST, push, request, second, session, status, upload, wait, warren
 
 
-
 def test_a_wrong_password_and_an_expired_token_say_what_to_do(running: Lab) -> None:
     login = {"email": "admin@example.com", "password": "wrong"}
     refused = httpx2.post(f"{running.url}/api/v2/users/login", json=login)

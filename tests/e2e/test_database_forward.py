@@ -17,7 +17,6 @@ from tests.e2e.test_main_job import forwarding, tool, wait
 from warren.server.postgres import as_ordinary_user, find_binaries
 
 pytestmark = [
-    pytest.mark.xdist_group("e2e"),
     pytest.mark.skipif(not shutil.which("psql"), reason="psql is not installed here"),
 ]
 

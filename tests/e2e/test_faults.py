@@ -22,7 +22,6 @@ from benchmarks.lab import CHECKOUT, Lab, lab
 from tests.e2e.stories import agent_status, push, request, second, session, wait, warren
 from warren.server.postgres import Postgres
 
-
 RELAYED = "--disable-direct-connections"
 
 

@@ -18,7 +18,6 @@ import pytest
 from benchmarks.lab import Lab, free_port
 
 
-
 def tool(
     place: Lab, *command: str, seconds: float = 60, text: str = "", check: bool = True
 ) -> subprocess.CompletedProcess[str]:

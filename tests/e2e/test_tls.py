@@ -25,7 +25,6 @@ from cryptography.x509.oid import NameOID
 from warren.clock import SystemClock
 
 
-
 @dataclass(frozen=True)
 class Issued:
     """A certificate and its key, as files."""

@@ -21,7 +21,7 @@ from benchmarks.lab import CHECKOUT, PASSWORD, Lab, lab
 
 from tests.interop.peers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interop-upstream")]
+pytestmark = pytest.mark.slow
 
 VARIABLE = "WARREN_UPSTREAM_CLI"
 OURS = CHECKOUT / ".venv/bin/warren"

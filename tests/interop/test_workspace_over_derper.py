@@ -13,7 +13,7 @@ from benchmarks.lab import Lab, lab
 
 from tests.interop.peers import Derper, run_derper
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interop-derper")]
+pytestmark = pytest.mark.slow
 
 REGION = 7
 EMBEDDED = 999
