@@ -88,9 +88,7 @@ class Terminal:
         """
         while True:
             suffix = f" ({default})" if default else ""
-            sys.stderr.write(f"{self.style('>', GREY)} {question}{suffix} ")
-            sys.stderr.flush()
-            answer = self._read(secret=secret) or default
+            answer = self._read(f"{self.style('>', GREY)} {question}{suffix} ", secret=secret) or default
             problem = validate(answer) if validate else None
             if problem is None:
                 return answer
@@ -107,9 +105,8 @@ class Terminal:
         if yes:
             return
         bold = f"({self.style('yes', BOLD)}/no)" if default else f"(yes/{self.style('no', BOLD)})"
-        sys.stderr.write(f"{self.style('>', GREY)} {question} {bold} ")
-        sys.stderr.flush()
-        answer = self._read(secret=False, advice="pass --yes to go on without being asked").strip()
+        shown = f"{self.style('>', GREY)} {question} {bold} "
+        answer = self._read(shown, secret=False, advice="pass --yes to go on without being asked").strip()
         if (answer or ("yes" if default else "no")) not in {"yes", "y"}:
             raise Canceled("canceled")
 
@@ -141,17 +138,36 @@ class Terminal:
         assert chosen is not None
         return chosen
 
-    def _read(self, *, secret: bool, advice: str = "answer the prompt, or give the value as a flag") -> str:
-        with _interruptible():
-            if secret and sys.stdin.isatty():
-                import getpass
-
-                return getpass.getpass("")
+    def _read(self, shown: str, *, secret: bool, advice: str = "answer the prompt, or give the value as a flag") -> str:
+        # Set before the prompt is shown: whoever answers at once must not see a secret echoed, nor lose a Ctrl-C.
+        with _interruptible(), _unechoed(secret=secret):
+            sys.stderr.write(shown)
+            sys.stderr.flush()
             line = sys.stdin.readline()
         if not line:
             self.say()
             raise Invalid("unexpected end of input (EOF)", hint=advice)
         return line.rstrip("\n")
+
+
+@contextmanager
+def _unechoed(*, secret: bool) -> Generator[None]:
+    """Keep a terminal from showing what is typed, while a secret is read; what was typed ahead is kept."""
+    if not secret or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    hidden = list(before)
+    hidden[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        sys.stderr.write("\n")  # the one that was typed was not shown either
+        sys.stderr.flush()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 
@@ -15,6 +15,7 @@ from tests.integration.routes import HEADER, new_token, serve_routes
 from warren.api.routes import agent_rpc, agents, tailnet
 from warren.rpc import drpc, websocket
 from warren.rpc.multiplexer import Multiplexer
+from warren.services.deployment import Deployment, DeploymentSettings
 from warren.services.workspace_updates import WorkspaceUpdates
 
 
@@ -44,6 +45,22 @@ class Site:
             yield drpc.Client(mux)
 
 
+_DEPLOYMENT = DeploymentSettings(
+    version="v0.1.0",
+    access_url="http://warren.test",
+    wildcard_host="",
+    docs_url="",
+    hostname_prefix="coder.",
+    hostname_suffix="coder",
+    ssh_config_options={},
+    upgrade_message="",
+    terms_of_service_url="",
+    experiments=(),
+    config={},
+    options=(),
+)
+
+
 @asynccontextmanager
 async def open_site(agency: Agency) -> AsyncGenerator[Site]:
     """Serve the routes, and sign two users and an agent in."""
@@ -56,6 +73,7 @@ async def open_site(agency: Agency) -> AsyncGenerator[Site]:
         "coordination": agency.coordination,
         "resume_tokens": agency.resume_tokens,
         "workspace_updates": WorkspaceUpdates(world.pool, world.notifier),
+        "deployment": Deployment(world.pool, world.clock, uuid4(), _DEPLOYMENT),
     }
     async with (
         serve_routes(world, (agents, agent_rpc, tailnet), given) as url,

@@ -317,6 +317,7 @@ def commands() -> list[str]:
 
 _FULL_DISK = """
 import anyio, os, subprocess, sys
+from tests.archives import tar
 from pathlib import Path
 from tests.integration.provisioner.conftest import ScriptedServer, build, config
 from warren.clock import SystemClock
