@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -163,7 +162,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     async def run(self) -> Ended:
         """Run the session; return its exit status."""
         options = self._options
-        size = shutil.get_terminal_size()
+        size = _terminal_size()
         channel, _ = await self._client.create_session(  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  bytes, as encoding=None says
             lambda: self,
             options.command or None,
@@ -259,9 +258,19 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             return
         with anyio.open_signal_receiver(signal.SIGWINCH) as signals:
             async for _ in signals:
-                size = shutil.get_terminal_size()
+                size = _terminal_size()
                 if self._channel is not None:
                     self._channel.change_terminal_size(size.columns, size.lines)
+
+
+def _terminal_size() -> os.terminal_size:
+    """Ask the terminal itself: COLUMNS and LINES of the environment do not follow it."""
+    for descriptor in (0, 1, 2):
+        try:
+            return os.get_terminal_size(descriptor)
+        except OSError:
+            continue
+    return os.terminal_size((80, 24))
 
 
 async def _read_input() -> bytes:
