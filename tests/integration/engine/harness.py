@@ -1,6 +1,7 @@
 """Real parts around engines: a relay that speaks HTTP on loopback, nodes, and waiting for their events."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import select
@@ -18,6 +19,28 @@ REGION = 999
 _WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Found = TypeVar("Found")
+
+
+def _splice(wrapped: ssl.SSLSocket, outer: socket.socket) -> None:
+    """Copy both ways between a TLS connection and a socket until one of them ends; `OSError` when it breaks."""
+    wrapped.setblocking(False)
+    while True:
+        if not wrapped.pending():
+            select.select([wrapped, outer], [], [])
+        with contextlib.suppress(ssl.SSLWantReadError):
+            data = wrapped.recv(1 << 16)
+            if not data:
+                return
+            outer.sendall(data)
+        try:
+            back = outer.recv(1 << 14, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
+        if not back:
+            return
+        wrapped.setblocking(True)
+        wrapped.sendall(back)
+        wrapped.setblocking(False)
 
 
 class RelayServer:
@@ -69,29 +92,8 @@ class RelayServer:
             return
         outer, inner = socket.socketpair()
         threading.Thread(target=self._answer, args=(inner,), daemon=True).start()
-        wrapped.setblocking(False)
-        with wrapped, outer:
-            while True:
-                if not wrapped.pending():
-                    select.select([wrapped, outer], [], [])
-                try:
-                    data = wrapped.recv(1 << 16)
-                    if not data:
-                        return
-                    outer.sendall(data)
-                except ssl.SSLWantReadError:
-                    pass
-                except OSError:
-                    return
-                try:
-                    back = outer.recv(1 << 14, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    continue
-                if not back:
-                    return
-                wrapped.setblocking(True)
-                wrapped.sendall(back)
-                wrapped.setblocking(False)
+        with wrapped, outer, contextlib.suppress(OSError):  # either side may leave at any moment, in mid-write too
+            _splice(wrapped, outer)
 
     def _answer(self, connection: socket.socket) -> None:
         try:
