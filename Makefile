@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine clean
+.PHONY: help demo demo-stop test check setup test-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,11 +26,11 @@ demo: setup ## From an empty machine to a shell in a workspace; state in .demo/ 
 demo-stop: ## Stop everything that `make demo` started, workspaces included
 	@if [ -x $(RUN)python ]; then $(RUN)python scripts/demo.py stop; else echo "nothing to stop: make demo was not run here"; fi
 
-test: setup ## Set everything up and pass all tests
+test: setup test-tools ## Set everything up and pass all tests
 	@$(MAKE) --no-print-directory lint types contracts generated engine
 	$(RUN)pytest -n 2 --dist loadfile tests
 
-check: setup fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
+check: setup test-tools fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
 
 setup: .tools/.uv-$(UV_VERSION) ## Install all that is needed into the checkout (uv, Python packages, the engine)
 	@scripts/setup.sh
@@ -40,6 +40,9 @@ setup: .tools/.uv-$(UV_VERSION) ## Install all that is needed into the checkout 
 	@command -v cargo >/dev/null || { echo "Warren's engine needs a Rust toolchain: install rustup (https://rustup.rs), then run this again." >&2; exit 1; }
 	@$(PYTHON) -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
+
+test-tools: setup # Debian packages that some tests use, where we may install them
+	@scripts/test_tools.sh
 
 dev: setup ## Run the server in the foreground from this checkout
 	$(RUN)warren server

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ports import free_port
+
 from benchmarks.figures import BAR, Figure
-from benchmarks.lab import CHECKOUT, free_port
+from benchmarks.lab import CHECKOUT
 
 NAMES = ("demo_first", "demo_again")
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PASSWORD = "Benchmark-password-1"
@@ -158,13 +159,6 @@ class Lab:
         self.stop()
         for pid in self.agent_pids():
             os.kill(pid, signal.SIGTERM)
-
-
-def free_port() -> int:
-    """Find a TCP port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -4,6 +4,8 @@
 //! `driver` and `relay` own sockets and threads, `python` is the only part that names PyO3.
 
 mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod netstack;
 pub mod path;
 mod python;

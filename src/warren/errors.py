@@ -20,6 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+NOT_JSON: Final = (ValueError, RecursionError)
+"""What decoders raise of text that a stranger sent: their own errors, bytes that are no text, nesting without end."""
 
 
 @dataclass(frozen=True, slots=True)

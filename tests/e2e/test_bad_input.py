@@ -191,17 +191,20 @@ def test_a_template_that_is_too_large_is_told_before_it_is_sent(running: Lab, tm
 
 
 def send(place: Lab, *parts: bytes) -> bytes:
-    """Send bytes to the server's port; return what came back until it closed or fell silent."""
+    """Send bytes to the server's port; return what came back until it closed or, after an answer, fell silent."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", place.port), 5) as connection:
-        connection.settimeout(0.5)
+    with socket.create_connection(("127.0.0.1", place.port), 20) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
                 while b"Upgrade:" in part and b"\r\n\r\n" not in answer:
                     answer += connection.recv(65536) or b"closed\r\n\r\n"
             connection.shutdown(socket.SHUT_WR)
-            while data := connection.recv(65536):
+            while True:
+                connection.settimeout(0.5 if answer else 20)
+                data = connection.recv(65536)
+                if not data:
+                    break
                 answer += data
         except (TimeoutError, OSError):
             pass
@@ -230,7 +233,7 @@ def stun_answers(place: Lab, noise: bytes) -> None:
         return  # another program has the port
     wanted = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + secrets.token_bytes(12)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stun:
-        stun.settimeout(5)
+        stun.settimeout(20)
         for datagram in (noise, wanted[:2] + b"\xff\xff" + wanted[4:8] + noise, wanted):
             stun.sendto(datagram, ("127.0.0.1", port))
         assert wanted[4:] in stun.recv(1500)

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from benchmarks.lab import Lab, free_port
+from benchmarks.lab import Lab
 
 from tests.e2e.test_main_job import forwarding, tool, wait
+from tests.ports import free_port
 from warren.server.postgres import as_ordinary_user, find_binaries
 
 pytestmark = [

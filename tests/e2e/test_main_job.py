@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from benchmarks.lab import Lab, free_port
+from benchmarks.lab import Lab
+
+from tests.ports import free_port
 
 
 def tool(
@@ -142,6 +144,7 @@ def test_git_pushes_and_clones_over_the_tunnel(running: Lab, ssh_config: Path, t
 def test_a_forwarded_tcp_port_carries_many_connections(running: Lab) -> None:
     local, served = free_port(), socket.create_server(("127.0.0.1", 0))
     remote = served.getsockname()[1]
+    served.settimeout(60)
 
     def serve() -> None:
         for _ in range(20):
@@ -193,7 +196,7 @@ def test_a_forwarded_udp_port_answers_like_a_name_server(running: Lab) -> None:
             forwarding(running, "--udp", f"{local}:{server.getsockname()[1]}", ready=str(local)),
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
         ):
-            client.settimeout(5)
+            client.settimeout(20)
             for number in range(5):
                 query = bytes([7, number]) + b"\x01\x00" + b"question"
                 client.sendto(query, ("127.0.0.1", local))

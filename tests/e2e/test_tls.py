@@ -16,12 +16,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from benchmarks.lab import Lab, free_port
+from benchmarks.lab import Lab
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.ports import free_port
 from warren.clock import SystemClock
 
 

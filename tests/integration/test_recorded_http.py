@@ -162,7 +162,7 @@ async def test_the_answer_has_the_recorded_shape(lab: Lab, call: Call) -> None:
     recorded = {other.note: other for other in _calls()}
     for note in PREPARED.get(call.note, ()):
         assert (await _ask(lab, recorded[note])).is_success
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         answer = await _ask(lab, call)
     assert answer.status_code == call.status, answer.text
     if not isinstance(call.body, dict | list):

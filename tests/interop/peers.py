@@ -19,6 +19,8 @@ from tests.ports import free_port
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "peers"
 PROVIDER_VERSION = "2.19.0"
+KUBERNETES_PROVIDER = "WARREN_KUBERNETES_PROVIDER"
+"""Names the program, which tests cannot make: the module proxy has no version that is new enough."""
 START_SECONDS = 10
 
 
@@ -42,10 +44,14 @@ def built(program: str) -> Path:
 
 def provider_mirror(folder: Path) -> Path:
     """Have the published provider where `terraform init` finds it; give Terraform's configuration file."""
-    program = built("terraform-provider-coder")
-    place = folder / "mirror/registry.terraform.io/coder/coder" / PROVIDER_VERSION / "linux_amd64"
+    return mirror(folder, "coder/coder", PROVIDER_VERSION, built("terraform-provider-coder"))
+
+
+def mirror(folder: Path, source: str, version: str, program: Path) -> Path:
+    """Have a provider, such as `coder/coder`, where `terraform init` finds it; give Terraform's configuration file."""
+    place = folder / "mirror/registry.terraform.io" / source / version / "linux_amd64"
     place.mkdir(parents=True)
-    (place / f"terraform-provider-coder_v{PROVIDER_VERSION}").symlink_to(program)
+    (place / f"terraform-provider-{source.rpartition('/')[2]}_v{version}").symlink_to(program.absolute())
     config = folder / "terraform.rc"
     config.write_text(
         f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}/mirror"\n  }}\n}}\n'

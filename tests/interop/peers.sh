@@ -4,9 +4,10 @@
 set -eu
 folder=${1:?usage: peers.sh FOLDER [PROGRAM...]}
 shift
-[ $# -gt 0 ] || set -- derper derpprobe tailnode terraform-provider-coder
+[ $# -gt 0 ] || set -- derper derpprobe tailnode terraform-provider-coder terraform-provider-docker
 tailscale=v1.102.5 # the newest that Go 1.26 builds
 provider=v2.19.0
+docker=v0.0.0-20260916201441-96d331c98ff4 # after v4.5.0: its tags lack the suffix by which modules find them
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
@@ -19,6 +20,15 @@ for program; do
     case $program in
     derper | derpprobe) go install "tailscale.com/cmd/$program@$tailscale" ;;
     terraform-provider-coder) go install "github.com/coder/terraform-provider-coder/v2@$provider" ;;
+    terraform-provider-docker)
+        # The repository moved, but its module is still called by its first name.
+        module=$(mktemp -d)
+        trap 'rm -rf "$module"' EXIT
+        name=github.com/terraform-providers/terraform-provider-docker
+        (cd "$module" && go mod init docker && go mod edit -require="$name@v0.0.0" \
+            -replace="$name=github.com/kreuzwerker/terraform-provider-docker@$docker" &&
+            GOFLAGS="$GOFLAGS -mod=mod" go build -o "$folder/$program" "$name")
+        ;;
     tailnode)
         module=$(mktemp -d)
         trap 'rm -rf "$module"' EXIT

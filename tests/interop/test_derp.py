@@ -108,7 +108,7 @@ def test_our_relay_and_tailscales_close_for_the_same_reasons(derper: Derper) -> 
 
 def test_our_stun_request_is_answered_by_tailscales_server(derper: Derper) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(20)
         sock.connect(("127.0.0.1", derper.stun_port))
         sock.send(stun.request(b"transaction1"))
         answer = stun.parse_answer(sock.recv(1500))

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from benchmarks.lab import CHECKOUT, PASSWORD, Lab, lab
 
-from tests.interop.peers import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -341,7 +341,7 @@ impl Link {
 }
 
 /// Judge the answer to the upgrade.
-fn check_upgrade(head: &[u8], body: &[u8], accept: Option<&str>) -> Result<(), Ended> {
+pub(crate) fn check_upgrade(head: &[u8], body: &[u8], accept: Option<&str>) -> Result<(), Ended> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split("\r\n");
     let status: u16 = lines

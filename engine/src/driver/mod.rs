@@ -2,7 +2,7 @@
 
 mod capture;
 mod datagrams;
-mod derp;
+pub(crate) mod derp;
 mod dns;
 mod flows;
 mod home;
@@ -23,7 +23,7 @@ mod stream;
 mod tls;
 mod udp;
 mod views;
-mod websocket;
+pub(crate) mod websocket;
 
 use std::net::Ipv6Addr;
 use std::os::fd::RawFd;

@@ -21,6 +21,7 @@ from warren.errors import NotFound
 
 _LISTEN = "0A"
 _SHELL_FIELD = 6
+_MAX_LENGTH = 0xFFFF  # of the kernel's `struct winsize`
 
 # The first terminal that a session leader opens becomes its controlling one, so a shell that opens it for the program
 # it then becomes needs no code between fork and exec.
@@ -122,7 +123,8 @@ class LinuxProcesses:
 
     def resize(self, master: int, size: TerminalSize) -> None:
         """Tell the terminal its new size."""
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
+        rows, columns = min(size.rows, _MAX_LENGTH), min(size.columns, _MAX_LENGTH)
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     async def wait(self, process: subprocess.Popen[bytes]) -> int:
         """Wait until a program ended and return its status, negative for a signal."""

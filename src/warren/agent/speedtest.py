@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from warren.agent import sockets
+from warren.errors import NOT_JSON
 
 VERSION = 2
 BLOCK_BYTES = 2 * 1024 * 1024
@@ -44,11 +45,11 @@ def read_request(line: bytes) -> Plan | str:
     """Decide about a request line; a text is the reason of a refusal."""
     try:
         request = msgspec.json.decode(line, type=SpeedtestRequest)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         return f"bad request: {error}"
     if request.version != VERSION:
         return f"version mismatch! Server is version {VERSION}, client is version {request.version}"
-    return Plan(request.direction == 0, min(max(request.time / 1e9, 0.0), MAX_SECONDS))
+    return Plan(request.direction == 0, min(max(request.time, 0), int(MAX_SECONDS * 1e9)) / 1e9)
 
 
 async def serve_speedtest(connection: socket.socket) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from warren.errors import RemoteProtocolError
+from warren.errors import NOT_JSON, RemoteProtocolError
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """The longest message: a paste, which editors send in one piece."""
+
+Length = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+"""Rows or columns, as many as the kernel's `struct winsize` holds."""
 
 _STRUCTURE = re.compile(rb'\\.|["{}]', re.DOTALL)
 
@@ -20,8 +24,8 @@ class TerminalInit(msgspec.Struct, frozen=True):
     """Which terminal a client wants, and what runs in it when it is new."""
 
     terminal_id: UUID = msgspec.field(name="ID")
-    height: int = msgspec.field(name="Height", default=0)
-    width: int = msgspec.field(name="Width", default=0)
+    height: Length = msgspec.field(name="Height", default=0)
+    width: Length = msgspec.field(name="Width", default=0)
     command: str = msgspec.field(name="Command", default="")
     container: str = msgspec.field(name="Container", default="")
     container_user: str = msgspec.field(name="ContainerUser", default="")
@@ -32,8 +36,8 @@ class TerminalMessage(msgspec.Struct, frozen=True):
     """Input, a new size, or both."""
 
     data: str = ""
-    height: int = 0
-    width: int = 0
+    height: Length = 0
+    width: Length = 0
 
 
 def read_init(body: bytes) -> TerminalInit:
@@ -47,7 +51,7 @@ def read_init(body: bytes) -> TerminalInit:
         fields = msgspec.json.decode(body, type=dict[str, object])
         known = {names.get(key.lower(), key.lower().capitalize()): value for key, value in fields.items()}
         return msgspec.convert(known, TerminalInit)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise RemoteProtocolError(f"bad terminal request: {error}") from error
 
 
@@ -73,7 +77,7 @@ class MessageDecoder:
             self._scanned = 0
             try:
                 yield msgspec.json.decode(message, type=TerminalMessage)
-            except msgspec.MsgspecError as error:
+            except NOT_JSON as error:
                 raise RemoteProtocolError(f"bad terminal message: {error}") from error
         if len(self._buffer) > MAX_MESSAGE_BYTES:
             raise RemoteProtocolError("terminal message too long")

@@ -19,7 +19,7 @@ from litestar.types import ASGIApp
 
 from warren.api import auth, errors, routes
 from warren.api.gate import Gate, Observe
-from warren.api.json import JSONResponse
+from warren.api.json import JSONRequest, JSONResponse
 from warren.api.parts import Parts
 
 BODY_BYTES = 4 << 20  # of ordinary requests; uploads say so themselves
@@ -43,6 +43,7 @@ def _litestar(given: dict[str, Provide]) -> Litestar:
     return Litestar(
         route_handlers=[handler for module in routes.ROUTES for handler in module.routes],
         dependencies=given,
+        request_class=JSONRequest,
         response_class=JSONResponse,
         exception_handlers={Exception: errors.respond, HTTPException: errors.respond},
         after_exception=[errors.remember],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ HEADER = (
     "#",
 )
 OPTIONS_TITLE = "# Last config-ssh options:"
+_BREAKS = re.compile(r"[\r\n\0]")
 DEFAULTS = ("ConnectTimeout=0", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel ERROR")
 
 
@@ -100,6 +102,10 @@ def section(
     recorded = list(options.lines())
     title = [OPTIONS_TITLE, *recorded, "#"] if recorded else []
     lines = [START, *HEADER, *title, *_hosts(options, deployment, workspaces, proxy_command=proxy_command), END]
+    for line in lines:
+        if broken := _BREAKS.search(line):
+            # Else who says a part of a line, a server for one, could add any line.
+            raise Invalid(f"{line!r} has {broken[0]!r} in it, which OpenSSH's configuration cannot hold")
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,8 @@ MAX_ARCHIVE_BYTES = 100 << 20  # an upload, and what a zip expands to
 MAX_FILE_BYTES = 10 << 20  # one file of a template; longer ones are data that belongs elsewhere
 MAX_ENTRIES = 20_000  # far more than any template has; a bomb of empty files has millions
 MAX_DEPTH = 64
+_NAME_BYTES = 255  # of one part of a path, which is all that file systems take
+_STORED_AS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _BLOCK = 512
 
 
@@ -42,6 +44,7 @@ def entries(data: bytes) -> Iterator[Entry]:
         TooLarge: it holds more than the limits allow.
     """
     total = count = 0
+    kinds: dict[PurePosixPath, bool] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
@@ -51,6 +54,7 @@ def entries(data: bytes) -> Iterator[Entry]:
                 path = checked_path(member.name)
                 if not (member.isdir() or member.isreg()) or path == PurePosixPath():
                     continue
+                _check_kind(kinds, path, folder=member.isdir())
                 if member.isdir():
                     yield Entry(path, member.mode & 0o777, None)
                     continue
@@ -58,8 +62,15 @@ def entries(data: bytes) -> Iterator[Entry]:
                 _check_size(member.name, member.size, total)
                 source = archive.extractfile(member)
                 yield Entry(path, member.mode & 0o777 or 0o600, source.read() if source else b"")
-    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+    # Headers that announce headers are read one inside the other.
+    except (tarfile.TarError, EOFError, OverflowError, ValueError, RecursionError) as error:
         raise Invalid("the file is not a valid tar archive", detail=str(error)) from error
+
+
+def _check_kind(kinds: dict[PurePosixPath, bool], path: PurePosixPath, *, folder: bool) -> None:
+    """Note what is at a path and above it, and refuse what is a file and a folder at once."""
+    if kinds.setdefault(path, folder) != folder or not all(kinds.setdefault(each, True) for each in path.parents):
+        raise Invalid(f'"{path}" or what it is in is both a file and a folder')
 
 
 def checked_path(name: str) -> PurePosixPath:
@@ -69,6 +80,12 @@ def checked_path(name: str) -> PurePosixPath:
         Invalid: the name is absolute, climbs out, or cannot be a file name.
     """
     path = PurePosixPath(name)
+    try:
+        too_long = any(len(part.encode()) > _NAME_BYTES for part in path.parts)
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{name!r} is not a name in UTF-8") from error
+    if too_long:
+        raise Invalid(f'"{name[:_NAME_BYTES]}…" has a part of more than {_NAME_BYTES} bytes')
     refused = name.startswith(("/", "\\")) or ".." in path.parts or "\0" in name or "\\" in name
     windows_drive = len(name) > 1 and name[1] == ":"
     if refused or windows_drive or len(path.parts) > MAX_DEPTH:
@@ -100,7 +117,8 @@ def tar_to_zip(data: bytes) -> bytes:
     """
     output = io.BytesIO()
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as target:
-        for entry in entries(data):
+        # Of what is there twice the last counts, as when it is unpacked.
+        for entry in {entry.path: entry for entry in entries(data)}.values():
             described = zipfile.ZipInfo(f"{entry.path}/" if entry.folder else str(entry.path))
             kind = stat.S_IFDIR if entry.folder else stat.S_IFREG
             described.external_attr = (kind | entry.mode) << 16
@@ -132,6 +150,8 @@ def _copy(source: zipfile.ZipFile, target: tarfile.TarFile) -> None:
         mode = info.external_attr >> 16
         if path == PurePosixPath() or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)):
             continue
+        if info.compress_type not in _STORED_AS:
+            raise Invalid(f'"{info.filename}" is compressed in a way that few can read; only deflate is accepted')
         member = tarfile.TarInfo(str(path) + ("/" if info.is_dir() else ""))
         member.mode = stat.S_IMODE(mode) or (0o755 if info.is_dir() else 0o644)
         if info.is_dir():

@@ -13,6 +13,7 @@ from warren.errors import Invalid
 NO_STUN = -1
 MAX_REGION_ID = 65535
 """Region numbers travel as the port of a pseudo address."""
+_NUMBER_DIGITS = 10
 _DISABLE = "disable"
 
 
@@ -364,7 +365,10 @@ def _value(document: Mapping[str, object], name: str, default: _T, where: str) -
     if value is None:
         return default
     if isinstance(default, float) and type(value) is int:
-        return type(default)(value)
+        try:
+            return type(default)(value)
+        except OverflowError as error:
+            raise Invalid(f"{where} is too large") from error
     # bool is a kind of int in Python, but not in JSON.
     if type(value) is not type(default):
         raise Invalid(f"{where} must be of type {type(default).__name__}")
@@ -373,6 +377,6 @@ def _value(document: Mapping[str, object], name: str, default: _T, where: str) -
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise Invalid(f"region number `{text}` is not a number")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS):
+        raise Invalid(f"region number `{text[:100]}` is not a number")
     return int(text)

@@ -59,9 +59,11 @@ def _fetch(release: Release, target: Path) -> None:
                 archive = Path(folder) / "terraform.zip"
                 _download(client, f"{base}/{release.archive}", archive, expected)
                 _unpack(archive, target)
-    except (httpx2.HTTPError, OSError, zipfile.BadZipFile, KeyError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, zipfile.BadZipFile, LookupError) as error:
+        # Some errors of the network have no words of their own.
+        reason = error.args[0] if error.args and error.args[0] else type(error).__name__
         raise Unavailable(
-            f"Terraform {release.version} could not be fetched from {release.url}: {error}", hint=binary.HINT
+            f"Terraform {release.version} could not be fetched from {release.url}: {reason}", hint=binary.HINT
         ) from error
 
 
@@ -70,7 +72,7 @@ def _published(sums: str, archive: str) -> str:
         digest, _, name = line.partition("  ")
         if name.strip() == archive:
             return digest.lower()
-    raise KeyError(f"no digest of {archive} is published")
+    raise LookupError(f"no digest of {archive} is published")
 
 
 def _download(client: httpx2.Client, url: str, target: Path, expected: str) -> None:

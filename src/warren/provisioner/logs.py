@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from warren.errors import NOT_JSON
 from warren.provisioner.model import Level, LogLine, Timing, TimingState
 
 _LEVELS: Mapping[str, Level] = MappingProxyType(
@@ -128,7 +129,7 @@ def parse(line: str) -> Event | None:
         return None
     try:
         return _DECODER.decode(line)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         return None
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from warren.errors import Invalid
+from warren.errors import NOT_JSON, Invalid
 from warren.provisioner import hcl
 from warren.provisioner.coder_provider.values import Value
 from warren.provisioner.model import Parsed, TemplateVariable
@@ -103,6 +103,8 @@ def _json_variables(path: Path) -> Iterator[TemplateVariable]:
         document: Value = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise Invalid(f"load module: ERROR: {error.msg} ({path.name}:{error.lineno})") from error
+    except NOT_JSON as error:
+        raise Invalid(f"load module: ERROR: {error} ({path.name})") from error
     found = document.get("variable") if isinstance(document, Mapping) else None
     groups = found if isinstance(found, list) else [found]
     for group in groups:

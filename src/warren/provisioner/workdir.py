@@ -23,7 +23,7 @@ from uuid import UUID
 import anyio
 import msgspec
 
-from warren.errors import Invalid
+from warren.errors import NOT_JSON, Invalid
 
 STATE_FILE = "terraform.tfstate"
 PLAN_FILE = "terraform.tfplan"
@@ -89,7 +89,7 @@ class Cache:
         """Give the jobs of a daemon whose folders are still there: unless it runs them now, it was killed in them."""
         found: list[tuple[str, JobNote]] = []
         for path in sorted(self.jobs.glob(f"*{_NOTE}")):
-            with suppress(OSError, msgspec.MsgspecError):
+            with suppress(OSError, *NOT_JSON):
                 note = msgspec.json.decode(path.read_bytes(), type=JobNote)
                 if note.daemon == daemon:
                     found.append((path.name.removesuffix(_NOTE), note))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from warren.errors import RemoteProtocolError
+from warren.errors import NOT_JSON, RemoteProtocolError
 from warren.sdk import client_errors
 from warren.sdk.client_transport import Answer, Query, TLSOptions, Transport
 
@@ -224,7 +224,7 @@ def decode(answer: Answer, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise RemoteProtocolError(
             f"the server answered with something unexpected: {error}",
             detail=answer.body[:200].decode("utf-8", "replace"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from warren.errors import (
+    NOT_JSON,
     Conflict,
     Forbidden,
     Gone,
@@ -54,7 +55,7 @@ def _decode(status: int, content_type: str, body: bytes) -> Response:
     if "json" in content_type:
         try:
             return msgspec.json.decode(body, type=Response)
-        except msgspec.MsgspecError:
+        except NOT_JSON:
             pass  # told below, as any answer that is not ours
     text = body[:400].decode("utf-8", "replace").strip()
     return Response(message=f"unexpected non-JSON response with status {status}", detail=text)

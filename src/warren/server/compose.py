@@ -15,7 +15,7 @@ from warren.api.parts import Parts
 from warren.api.rate_limit import Limits
 from warren.authz.roles import RoleOptions
 from warren.clock import Clock
-from warren.errors import Invalid
+from warren.errors import NOT_JSON, Invalid
 from warren.net import derp_map
 from warren.net.derp_map import EmbeddedRegion
 from warren.provisioner.binary import Release
@@ -195,7 +195,7 @@ def _load_derp_map(path: str, url: str) -> derp_map.DERPMap:
             with urllib.request.urlopen(url, timeout=DERP_MAP_SECONDS) as answer:  # noqa: S310  http or https: it was checked
                 document = answer.read(MAX_DERP_MAP_BYTES)
         return derp_map.parse(msgspec.json.decode(document))
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise Invalid(
             f"cannot read the map of relays in {path or url}: {error}",
             hint="check --derp-config-path or --derp-config-url",

@@ -97,7 +97,7 @@ class Session:
         assert self.process.stdout is not None
         self.process.stdin.write(data)
         self.process.stdin.flush()
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             await anyio.wait_readable(self.process.stdout)
         return self.process.stdout.readline()
 

@@ -150,7 +150,7 @@ async def _client(ssh: SSH, options: Sequence[str], command: str = "") -> AsyncG
     assert client.stdout is not None
     assert client.stdin is not None
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             await anyio.wait_readable(client.stdout)
         client.stdout.readline()
         yield client
@@ -187,7 +187,7 @@ async def _exchange(stream: anyio.abc.ByteStream, size: int = 300_000) -> None:
         await stream.send(sent)
         await stream.send_eof()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         async with stream, anyio.create_task_group() as tasks:
             tasks.start_soon(send)
             async for data in stream:
@@ -256,7 +256,7 @@ async def test_a_refused_destination_closes_that_channel_only(ssh: SSH) -> None:
     port, closed = free_port(), free_port()
     async with _client(ssh, ["-L", f"{port}:127.0.0.1:{closed}"]) as client:
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-            with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            with anyio.fail_after(20), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                 await stream.receive()
         assert client.poll() is None
 
@@ -289,7 +289,7 @@ async def test_forwarded_connections_to_an_ide_are_counted(ssh: SSH, workspace: 
     port, ide_port = free_port(), int(ide.stdout.readline())
     try:
         async with _client(ssh, ["-L", f"{port}:127.0.0.1:{ide_port}"]):
-            with anyio.fail_after(10):
+            with anyio.fail_after(20):
                 async with await anyio.connect_tcp("127.0.0.1", port) as stream:
                     assert await stream.receive() == b"hello"
                     while not workspace.connections.count(ConnectionType.JETBRAINS):
@@ -312,7 +312,7 @@ async def test_forwarding_can_be_forbidden(workspace: Workspace, tmp_path: Path)
             _client(ssh, ["-L", f"{port}:127.0.0.1:{echo}"]),
             await anyio.connect_tcp("127.0.0.1", port) as stream,
         ):
-            with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            with anyio.fail_after(20), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                 await stream.receive()
 
 
@@ -322,7 +322,7 @@ async def test_agent_forwarding(ssh: SSH, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "forwarded", "-f", key], check=True)
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(agent_socket)], stdout=subprocess.DEVNULL)
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while not agent_socket.exists():
                 await anyio.sleep(0.01)
             environment = {"SSH_AUTH_SOCK": str(agent_socket), "PATH": os.environ["PATH"]}

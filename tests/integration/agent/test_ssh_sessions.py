@@ -136,7 +136,7 @@ async def test_a_disconnect_hangs_up_programs_on_a_terminal(ssh: SSH, workspace:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         pid = await _pid_in(mark)
         client.kill()
         client.wait()
@@ -148,7 +148,7 @@ async def test_a_disconnect_leaves_a_command_without_terminal_alone(ssh: SSH, wo
     client = subprocess.Popen(
         ssh.command("user@127.0.0.1", f"echo $$ > {mark}; exec sleep 600"), stdin=subprocess.DEVNULL
     )
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         pid = await _pid_in(mark)
         client.kill()
         client.wait()

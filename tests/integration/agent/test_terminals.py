@@ -36,7 +36,7 @@ class Viewer:
         await sockets.send_all(self.connection, json.dumps({"width": width, "height": height}).encode())
 
     async def wait_for(self, text: bytes) -> bytes:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while text not in self.seen:
                 data = await sockets.receive(self.connection, 65536)
                 assert data, f"ended before {text!r}: {self.seen[-500:]!r}"
@@ -44,7 +44,7 @@ class Viewer:
         return self.seen
 
     async def end(self) -> bytes:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while data := await sockets.receive(self.connection, 65536):
                 self.seen += data
         return self.seen
@@ -121,7 +121,7 @@ async def test_an_idle_terminal_ends(port: int, workspace: Workspace, monkeypatc
     mark = workspace.home / "pid"
     async with view(port, uuid4(), f"echo $$ > {mark}; echo started; exec cat") as viewer:
         await viewer.wait_for(b"started")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while alive(int(mark.read_text())):
             await anyio.sleep(0.02)
 
@@ -145,7 +145,7 @@ async def test_bad_requests_close_the_connection(port: int) -> None:
             connection.setblocking(False)
             await sockets.send_all(connection, data)
             connection.shutdown(socket.SHUT_WR)
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 assert await sockets.receive(connection, 10) == b""
 
 

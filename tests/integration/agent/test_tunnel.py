@@ -156,7 +156,7 @@ async def test_a_stopping_agent_ends_sessions(tmp_path: Path) -> None:
         try:
             assert await ssh.exchange(b"x\n") == b"x\n"
             assert await through.agent.stop() == 0
-            with anyio.fail_after(10):
+            with anyio.fail_after(20):
                 assert await anyio.to_thread.run_sync(ssh.process.wait) == 255
         finally:
             ssh.end()

@@ -43,7 +43,7 @@ async def hear(stream: ByteStream, awaited: set[int]) -> dict[int, list[Packet]]
         session.open()
     decoders: dict[int, Decoder] = defaultdict(Decoder)
     packets: dict[int, list[Packet]] = defaultdict(list)
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         while not awaited <= set(packets):
             for event in session.receive_data(await stream.receive()):
                 if isinstance(event, yamux.DataReceived):

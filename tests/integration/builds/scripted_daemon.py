@@ -49,7 +49,7 @@ class ScriptedDaemon:
 
     async def acquire(self) -> pbd.AcquiredJob:
         """Wait for a job."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with self.client.stream(ProvisionerDaemonAPI.AcquireJobWithCancel) as call:
                 return await call.receive()
 

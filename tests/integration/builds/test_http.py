@@ -287,7 +287,7 @@ async def test_logs_are_followed_on_a_socket(site: Site) -> None:
     await daemon.log(job.job_id, "first <b>")
     url = site.url.replace("http", "ws") + f"/api/v2{path}?follow"
     async with connect(url, additional_headers={HEADER: site.admin_token}) as socket:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             line = json.loads(await socket.recv())
             assert (line["output"], line["log_source"], line["log_level"]) == ("first <b>", "provisioner", "info")
             await daemon.log(job.job_id, "second")
@@ -308,7 +308,7 @@ async def test_a_workspace_is_watched(site: Site) -> None:
     daemon = await site.world.daemon()
     workspace = await workspace_of(site, await template_of(site))
     seen: list[str] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with site.admin.stream("GET", f"/workspaces/{workspace['id']}/watch") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             async for line in answer.aiter_lines():

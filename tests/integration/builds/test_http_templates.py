@@ -145,7 +145,7 @@ async def test_parameters_are_evaluated(site: Site) -> None:
 
     url = site.url.replace("http", "ws") + f"/api/v2{path}"
     async with connect(url, additional_headers={HEADER: site.admin_token}) as socket:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             assert json.loads(await socket.recv())["id"] == -1
             await socket.send(json.dumps({"id": 7, "inputs": {"cpu": "4"}}))
             answer_two = json.loads(await socket.recv())

@@ -57,7 +57,7 @@ async def test_a_command_that_ends_first_ends_the_session(server: SSH) -> None:
     """Nobody writes to our input and nobody closes it."""
     reader, writer = os.pipe()
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             process = await anyio.open_process(program(server, json.dumps({"command": "true"})), stdin=reader)
             assert await process.wait() == 0
     finally:
@@ -235,7 +235,7 @@ async def test_stdio_half_closes_and_ends(server: SSH, *, pipes: bool) -> None:
             banner = await anyio.to_thread.run_sync(mine.recv, 7)
             mine.close()
         assert banner == b"SSH-2.0"
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             assert await anyio.to_thread.run_sync(process.wait) == 0
     finally:
         process.kill()

@@ -98,11 +98,11 @@ class RelayServer:
     def _answer(self, connection: socket.socket) -> None:
         try:
             self._answer_request(connection)
-        except OSError:
-            connection.close()  # the client left: one that measures relays opens connections to spare
+        except (OSError, _engine.EngineClosed):
+            connection.close()  # the client left (one that measures relays opens connections to spare), or we did
 
     def _answer_request(self, connection: socket.socket) -> None:
-        connection.settimeout(5)
+        connection.settimeout(20)
         data = b""
         while b"\r\n\r\n" not in data:
             more = connection.recv(4096)
@@ -270,7 +270,7 @@ class Node:
                 case _:
                     return None
 
-        return self.wait(mine, within=within + 1)
+        return self.wait(mine, within=within + 10)
 
     def accept(self, *, within: float = 10) -> socket.socket:
         """Take the next connection to a listener."""

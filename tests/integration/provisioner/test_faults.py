@@ -223,7 +223,7 @@ async def test_a_stopped_daemon_finishes_its_job_first(tmp_path: Path) -> None:
 async def test_an_idle_daemon_stops_at_once(tmp_path: Path) -> None:
     async with ScriptedServer().running() as server:
         daemon = ProvisionerDaemon(DaemonConfig("d", config(tmp_path / "cache"), 0.2), server.connect, SystemClock())
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(daemon.run)
                 await anyio.wait_all_tasks_blocked()
@@ -293,7 +293,7 @@ async def test_a_daemon_that_comes_back_hands_over_what_it_was_killed_in(tmp_pat
     async with ScriptedServer().running() as server, anyio.create_task_group() as tasks:
         daemon = ProvisionerDaemon(DaemonConfig("d", config(tmp_path / "cache"), 0.2), server.connect, SystemClock())
         tasks.start_soon(daemon.run)
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             outcome = await server.outcome(job_id)
         assert isinstance(outcome, pbd.FailedJob)
         assert outcome.error == KILLED

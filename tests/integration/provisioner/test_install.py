@@ -88,6 +88,27 @@ async def test_what_was_not_published_is_refused(place: Release, tmp_path: Path)
     assert not (tmp_path / "terraform-1.2.3").exists()
 
 
+async def test_a_place_that_publishes_something_else(place: Release, tmp_path: Path) -> None:
+    published = tmp_path / "published" / place.version
+    sums = published / f"terraform_{place.version}_SHA256SUMS"
+    told = sums.read_text()
+    # As a portal does that wants people to sign in.
+    sums.write_text("<html>Sign in</html>")
+    with pytest.raises(Unavailable, match=rf"could not be fetched from .*: no digest of {place.archive} is published$"):
+        await install(place, tmp_path)
+    with zipfile.ZipFile(published / place.archive, "w") as archive:
+        archive.writestr("LICENSE.txt", "words")
+    digest = hashlib.sha256((published / place.archive).read_bytes()).hexdigest()
+    sums.write_text(told.replace(place.sha256, digest))
+    with pytest.raises(Unavailable, match=r"There is no item named 'terraform' in the archive$"):
+        await install(Release(place.url, place.version), tmp_path)
+    sums.unlink()
+    with pytest.raises(Unavailable, match="404") as raised:
+        await install(place, tmp_path)
+    assert "install Terraform 1.9 or newer" in raised.value.hint
+    assert "name it with --terraform-path" in raised.value.hint
+
+
 async def test_a_place_that_does_not_answer(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"Terraform 1\.2\.3 could not be fetched from") as raised:
         await install(Release("http://127.0.0.1:1", "1.2.3"), tmp_path)

@@ -349,7 +349,7 @@ async def test_leaves_nothing_behind(relay: Relay, tmp_path: Path, tls: bool) ->
 
     async with serve(relay, **options) as port:
         await anyio.to_thread.run_sync(visit, port, 1)
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while relay.stats().connections:  # noqa: ASYNC110 (nothing tells when a socket is closed)
                 await anyio.sleep(0.01)
             before = descriptors()

@@ -17,7 +17,7 @@ def ask(host: str, port: int, *packets: bytes) -> tuple[bytes, tuple[str, int]]:
     """Send packets to a server; return its first answer, and where we sent them from."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(20)
         sock.connect((host, port))
         for packet in packets:
             sock.send(packet)

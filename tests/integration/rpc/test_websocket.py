@@ -51,7 +51,7 @@ async def test_bytes_come_back_in_order() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(send)
-            with anyio.fail_after(10):
+            with anyio.fail_after(20):
                 assert await read(stream, sum(map(len, sent))) == b"".join(sent)
 
 
@@ -64,7 +64,7 @@ async def test_messages_in_fragments_and_empty_ones_are_one_stream() -> None:
         await connection.wait_closed()
 
     async with server(fragments) as url, websocket.connect(url, headers={}) as stream:
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             assert await read(stream, 100_003) == b"abc" + b"d" * 100_000
 
 
@@ -80,7 +80,7 @@ async def test_our_end_closes_with_1000_and_theirs_ends_the_stream() -> None:
     async with server(note) as url:
         async with websocket.connect(url, headers={}):
             pass
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await ended.wait()
     assert codes == [1000]
 
@@ -88,7 +88,7 @@ async def test_our_end_closes_with_1000_and_theirs_ends_the_stream() -> None:
         await connection.close(1001, "liveness probe failed")
 
     async with server(leave) as url, websocket.connect(url, headers={}) as stream:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             with pytest.raises(anyio.EndOfStream):
                 await stream.receive()
             with pytest.raises((anyio.BrokenResourceError, anyio.ClosedResourceError)):
@@ -106,7 +106,7 @@ async def test_a_text_message_is_a_mistake_of_the_server() -> None:
             codes.append(connection.close_code)
 
     async with server(text) as url, websocket.connect(url, headers={}) as stream:
-        with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):
+        with anyio.fail_after(20), pytest.raises(anyio.EndOfStream):
             await stream.receive()
     assert codes == [1003]
 

@@ -73,6 +73,22 @@ async def test_a_refused_socket_has_status_and_body(server: Site) -> None:
         assert (version.status_code, version.json()["validations"][0]["field"]) == (400, "version")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{", id="cut"),
+        pytest.param(b'{"email": "\xff"}', id="no-text"),
+        pytest.param(b'{"\xff": 1}', id="a-name-that-is-no-text"),
+        pytest.param(b"[" * 5000 + b"]" * 5000, id="nested-without-end"),
+        pytest.param(b'{"email": ' + b"9" * 5000 + b"}", id="endless-number"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_the_clients_fault(server: Site, body: bytes) -> None:
+    async with httpx2.AsyncClient(base_url=server.url) as client:
+        answer = await client.post("/api/v2/users/login", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["message"]) == (400, "Request body must be valid JSON.")
+
+
 async def test_slashes_are_forgiven(server: Site) -> None:
     async with httpx2.AsyncClient(base_url=server.url) as client:
         for path in ("/api/v2/buildinfo/", "//api//v2//buildinfo", "/healthz/"):

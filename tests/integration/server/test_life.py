@@ -37,7 +37,7 @@ def _postmaster(folder: Path) -> int:
 
 async def _gone(pid: int) -> None:
     """Wait for the end of a process that is not our child."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         while await anyio.Path(f"/proc/{pid}").exists():  # noqa: ASYNC110  it has no event
             await anyio.sleep(0.01)
 
@@ -106,12 +106,12 @@ async def test_wrong_settings_are_reported_together_before_anything_starts(folde
 
 
 async def test_the_server_restarts_its_postgres_when_that_dies(folder: Path) -> None:
-    async with program(folder) as server, httpx2.AsyncClient(base_url=server.url, timeout=5) as client:
+    async with program(folder) as server, httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
         assert (await client.get("/api/v2/users/first")).status_code == 404
         before = _postmaster(folder)
         os.kill(before, signal.SIGQUIT)
         await _gone(before)
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while (code := (await client.get("/api/v2/users/first")).status_code) != 404:
                 assert code == 503
                 await anyio.sleep(0.05)
@@ -124,7 +124,7 @@ async def test_without_postgres_requests_are_refused_at_once_and_served_again_af
         database = await running.enter_async_context(AsyncExitStack())
         await database.enter_async_context(postgres.running())
         server = await running.enter_async_context(program(folder, "--postgres-url", postgres.url()))
-        client = await running.enter_async_context(httpx2.AsyncClient(base_url=server.url, timeout=5))
+        client = await running.enter_async_context(httpx2.AsyncClient(base_url=server.url, timeout=20))
         assert (await client.get("/api/v2/users/first")).status_code == 404
         await database.aclose()
         slowest = 0.0
@@ -137,9 +137,9 @@ async def test_without_postgres_requests_are_refused_at_once_and_served_again_af
             assert (await client.get("/healthz")).status_code == 200
             assert (await client.get("/readyz")).json()["status"] == "waiting"
             await anyio.sleep(0.1)
-        assert slowest < 1
+        assert slowest < 5
         await running.enter_async_context(postgres.running())
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while (await client.get("/api/v2/users/first")).status_code != 404:  # noqa: ASYNC110  it has no event
                 await anyio.sleep(0.05)
         assert await server.stop() == 0

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.agents.agency import template_agent
 from tests.integration.builds.scripted_daemon import ScriptedDaemon, resource
 from tests.integration.builds.world import World, open_world
-from tests.integration.server.process import free_port
+from tests.ports import free_port
 from warren.clock import SystemClock
 from warren.metrics import Metrics
 from warren.server.fleet_metrics import FRESH_SECONDS, FleetMetrics

@@ -46,8 +46,8 @@ async def test_terraform_that_ignores_the_interrupt_does_not_hold_the_server_up(
         file_id = await site.admin.templates.upload(tar({"main.tf": 'resource "terraform_data" "x" {}\n'}))
         request = CreateTemplateVersion(storage_method="file", provisioner="terraform", file_id=file_id)
         await site.admin.templates.create_version(organization.id, request)
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while not await anyio.Path(tmp_path / "ready").exists():  # noqa: ASYNC110  another process makes it
                 await anyio.sleep(0.02)
         stopping_since = time.monotonic()
-    assert time.monotonic() - stopping_since < 5
+    assert time.monotonic() - stopping_since < 15

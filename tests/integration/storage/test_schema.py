@@ -52,7 +52,7 @@ async def test_whoever_waits_hears_of_a_commit_and_only_of_that(database_url: st
             await publish(db, "workspace", "1")
             assert not await one.wait(0.05)
             await db.commit()
-            assert await one.wait(5)
+            assert await one.wait(20)
             assert not await two.wait(0.05)
             await publish(db, "workspace", "1")
             await db.rollback()
@@ -72,7 +72,7 @@ async def test_a_lost_connection_wakes_all_and_is_made_again(database_url: str) 
             await db.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warren notifier'"
             )
-            assert await changes.wait(5)
+            assert await changes.wait(20)
             await publish(db, "agent", "1")
-            assert await changes.wait(5)
+            assert await changes.wait(20)
         tasks.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from litestar import Request, get
 from warren.api.convert import jobs as convert
 from warren.api.params import Query, path_uuid
 from warren.authz.policy import Actor
-from warren.errors import Invalid, Violation
+from warren.errors import NOT_JSON, Invalid, Violation
 from warren.sdk.types import jobs as wire
 from warren.services.jobs import Jobs
 from warren.services.lookups import Lookups
@@ -72,7 +72,7 @@ def _ids(text: str) -> list[UUID]:
 def _tags(text: str) -> Mapping[str, str] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, str]) if text else None
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise Invalid("Invalid query parameters.", violations=[Violation("tags", str(error))]) from error
 
 

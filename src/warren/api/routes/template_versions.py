@@ -9,7 +9,7 @@ import anyio
 from litestar import Request, Router, WebSocket, get, patch, post, websocket
 from litestar import Response as Answer
 from litestar.exceptions import WebSocketDisconnect
-from msgspec import DecodeError, json
+from msgspec import json
 
 from warren.api.convert import jobs as jobs_out
 from warren.api.convert import templates as convert
@@ -20,7 +20,7 @@ from warren.api.routes import job_log_answers
 from warren.api.routes.job_log_answers import LogAnswer
 from warren.api.routes.refusals import HANDLERS, refusing
 from warren.authz.policy import Actor
-from warren.errors import Invalid, NotFound, Violation
+from warren.errors import NOT_JSON, Invalid, NotFound, Violation
 from warren.sdk.types import templates as wire
 from warren.sdk.types.base import Response, present
 from warren.sdk.types.jobs import MatchedProvisioners, ProvisionerJob
@@ -312,7 +312,7 @@ async def dynamic_parameters(
                 await socket.send_text(encode(convert.evaluation(asked.id, found)).decode())
     except WebSocketDisconnect:
         return
-    except DecodeError:
+    except NOT_JSON:
         await socket.close(code=1003, reason="expected a JSON request")
         return
     await socket.close(code=1000)

@@ -25,7 +25,7 @@ variable "namespace" {
 variable "image" {
   type        = string
   default     = "codercom/enterprise-base:ubuntu"
-  description = "The image of the workspaces; it needs a shell, and curl or wget."
+  description = "The image of the workspaces; it needs a shell, and `warren` on its PATH."
 }
 
 provider "kubernetes" {
