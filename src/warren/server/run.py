@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,13 +16,14 @@ import anyio
 import structlog
 from psycopg import AsyncConnection
 
+from warren._engine import InvalidConfig, TLSConfig
 from warren.api.app import complete_app
 from warren.api.parts import Parts
-from warren.clock import SystemClock
+from warren.clock import Clock, SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
 from warren.server import purge
-from warren.server.certificates import TLSSettings, server_context
+from warren.server.certificates import TLSSettings, engine_config, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.fleet_metrics import FleetMetrics
@@ -62,7 +64,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
     """
     settings = loaded.settings
     clock = SystemClock()
-    context = server_context(_tls(settings), clock.now()) if settings.tls_enable else None
+    context = _tls_context(_tls(settings), clock) if settings.tls_enable else None
     async with AsyncExitStack() as stack:
         http = None
         if address := settings.address or settings.http_address:
@@ -185,6 +187,16 @@ class _Relaying:
         """Tell clients to come back, and close."""
         if self._relay is not None:
             self._relay.close(restarting_in_seconds=RESTART_SECONDS)
+
+
+def _tls_context(settings: TLSSettings, clock: Clock) -> TLSConfig | ssl.SSLContext:
+    """Check certificates, and say who will serve them: the engine, or OpenSSL where only it can."""
+    context = server_context(settings, clock.now())
+    try:
+        return engine_config(settings)
+    except InvalidConfig as error:
+        log.info("tls.served_by_openssl", reason=str(error))
+        return context
 
 
 def _tls(settings: Settings) -> TLSSettings:
