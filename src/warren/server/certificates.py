@@ -88,6 +88,15 @@ def engine_config(settings: TLSSettings) -> TLSConfig:
     )
 
 
+def client_context(settings: TLSSettings) -> ssl.SSLContext:
+    """Make what the server needs to call itself: it trusts what the system trusts, and its own certificates."""
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    for certificate in settings.certificates:
+        context.load_verify_locations(certificate)
+    return context
+
+
 def _problems(settings: TLSSettings, now: datetime) -> Iterator[Violation]:
     for certificate, key in zip(settings.certificates, settings.keys, strict=True):
         yield from _problems_of_pair(settings, certificate, key, now)
