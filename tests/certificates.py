@@ -75,3 +75,24 @@ class Authority:
     def client_context(self) -> ssl.SSLContext:
         """Make what a client needs that trusts this authority."""
         return ssl.create_default_context(cafile=str(self.file))
+
+
+def self_signed(folder: Path, host: str) -> None:
+    """Put `<host>.crt`, which is its own authority, and `<host>.key` into a folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = SystemClock().now()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{host}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / f"{host}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
