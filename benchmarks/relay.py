@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import anyio
 import psutil
 from tests.integration.relay.client import DERPClient
 
@@ -58,9 +61,12 @@ def median(values: list[float]) -> float:
 
 
 @contextmanager
-def our_relay() -> Generator[tuple[int, int]]:
-    """Run our relay in a process of its own, behind the HTTP server as always; give port and process id."""
-    command = [sys.executable, "-m", "benchmarks.relay", "serve"]
+def our_relay(certificates: Path | None = None) -> Generator[tuple[int, int]]:
+    """Run our relay in a process of its own, behind the HTTP server as always; give port and process id.
+
+    With a folder that holds `localhost.crt` and `localhost.key` it speaks TLS.
+    """
+    command = [sys.executable, "-m", "benchmarks.relay", "serve", *([str(certificates)] if certificates else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -70,11 +76,13 @@ def our_relay() -> Generator[tuple[int, int]]:
 
 
 @contextmanager
-def derper() -> Generator[tuple[int, int]]:
-    """Run Tailscale's relay; give port and process id."""
+def derper(certificates: Path | None = None) -> Generator[tuple[int, int]]:
+    """Run Tailscale's relay, under TLS with certificates as `our_relay` takes them; give port and process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     arguments = ["-a", f"127.0.0.1:{port}", "-http-port", "-1", "-stun=false", "-c", "derper.json"]
+    if certificates:
+        arguments += ["-hostname", "localhost", "-certmode", "manual", "-certdir", str(certificates)]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen([PEERS / "derper", *arguments], cwd=folder, stderr=subprocess.DEVNULL) as process,
@@ -91,9 +99,12 @@ def derper() -> Generator[tuple[int, int]]:
             process.terminate()
 
 
-def connect(port: int) -> DERPClient:
-    """Connect and log in."""
+def connect(port: int, certificates: Path | None = None) -> DERPClient:
+    """Connect and log in, under TLS when the relay's certificate is given."""
     sock = socket.create_connection(("127.0.0.1", port))
+    if certificates:
+        context = ssl.create_default_context(cafile=str(certificates / "localhost.crt"))
+        sock = context.wrap_socket(sock, server_hostname="localhost")
     sock.sendall(b"GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n")
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -101,12 +112,13 @@ def connect(port: int) -> DERPClient:
     return DERPClient(sock).login()
 
 
-def transfer(port: int, pid: int, total_bytes: int) -> tuple[float, float]:
+def transfer(port: int, pid: int, total_bytes: int, certificates: Path | None = None) -> tuple[float, float]:
     """Send from one client to another; give Mbit/s that arrived, and the relay's CPU-seconds a GiB."""
-    command = [sys.executable, "-m", "benchmarks.relay", "receive", str(port)]
+    tls = [str(certificates)] if certificates else []
+    command = [sys.executable, "-m", "benchmarks.relay", "receive", str(port), *tls]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver,
-        connect(port) as sender,
+        connect(port, certificates) as sender,
     ):
         assert receiver.stdout
         key = bytes.fromhex(receiver.stdout.readline())
@@ -119,9 +131,9 @@ def transfer(port: int, pid: int, total_bytes: int) -> tuple[float, float]:
     return received_bytes * 8 / seconds / 1e6, used / (received_bytes / (1 << 30))
 
 
-def receive(port: int) -> None:
+def receive(port: int, certificates: Path | None) -> None:
     """Count what arrives until nothing does for a second."""
-    with connect(port) as client:
+    with connect(port, certificates) as client:
         sys.stdout.write(client.key.hex() + "\n")
         sys.stdout.flush()
         buffer = bytearray(1 << 20)
@@ -137,39 +149,58 @@ def receive(port: int) -> None:
     sys.stdout.write(json.dumps([count, last - first]) + "\n")
 
 
-def client_cost(port: int, pid: int) -> float:
+def client_cost(port: int, pid: int, certificates: Path | None = None) -> float:
     """KiB that the relay's process grows by for each client that is connected and has talked once."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (IDLE_CLIENTS + 1000,) * 2)
+    allow_descriptors(IDLE_CLIENTS + 1000)
     with ExitStack() as stack:
-        first = stack.enter_context(connect(port))
+        first = stack.enter_context(connect(port, certificates))
         before = psutil.Process(pid).memory_info().rss
         for _ in range(IDLE_CLIENTS):
-            client = stack.enter_context(connect(port))
+            client = stack.enter_context(connect(port, certificates))
             client.send(derp.SendPacket(first.key, bytes(PACKET_BYTES)))
             first.expect(derp.RecvPacket)
         time.sleep(2.5)  # the relay gives back memory once a second
         return (psutil.Process(pid).memory_info().rss - before) / 1024 / IDLE_CLIENTS
 
 
+def allow_descriptors(count: int) -> None:
+    """Let this process have so many descriptors; what it starts later may have more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, hard)))
+
+
 async def nothing(scope: object, receive: object, send: object) -> None:
     """Stand behind the relay; no benchmark asks for anything else."""
 
 
-def serve() -> None:
-    """Run our relay behind uvicorn; print the port."""
-    import uvicorn
+def serve(certificates: Path | None) -> None:
+    """Run our relay behind uvicorn, as a server does; print the port."""
+    import uvloop
 
+    allow_descriptors(2 * IDLE_CLIENTS + 1000)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(_serve(certificates))
+
+
+async def _serve(certificates: Path | None) -> None:
     from warren._engine import Relay, generate_key
     from warren.relay.server import relay_protocol
+    from warren.server.certificates import TLSSettings, engine_config
+    from warren.server.listeners import serving
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * IDLE_CLIENTS + 1000,) * 2)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    tls = None
+    if certificates:
+        tls = engine_config(TLSSettings([str(certificates / "localhost.crt")], [str(certificates / "localhost.key")]))
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()
-        protocol = relay_protocol(Relay(generate_key()))
-        config = uvicorn.Config(nothing, http=protocol, lifespan="off", log_config=None, loop="uvloop")
-        uvicorn.Server(config).run([listener])
+        async with serving(nothing, listener, protocol=relay_protocol(Relay(generate_key())), tls=tls):
+            await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else receive(int(sys.argv[2]))
+    files = [Path(each) for each in sys.argv[2:] if not each.isdecimal()]
+    if sys.argv[1] == "serve":
+        serve(files[0] if files else None)
+    else:
+        receive(int(sys.argv[2]), files[0] if files else None)

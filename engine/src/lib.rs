@@ -1,7 +1,7 @@
 //! Warren's packet engine.
 //!
 //! Three rings: `wire`, `tunnel`, `netstack` and `path` are pure (no sockets, threads or clock; `now` is passed in),
-//! `driver` and `relay` own sockets and threads, `python` is the only part that names PyO3.
+//! `driver`, `relay` and `tls` own sockets and threads, `python` is the only part that names PyO3.
 
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -10,5 +10,6 @@ mod netstack;
 pub mod path;
 mod python;
 pub mod relay;
+pub mod tls;
 mod tunnel;
 pub mod wire;

@@ -303,6 +303,82 @@ class Relay:
     def close(self, *, restarting_in_seconds: float | None = None) -> None:
         """Tell clients (frame Restarting) and close every connection. Idempotent."""
 
+def derp_login(private_key: bytes, relay_key: bytes, *, prober: bool = False) -> bytes:
+    """Make a client's login: the frame ClientInfo, for the relay with this key."""
+
+def derp_login_answered(private_key: bytes, relay_key: bytes, sealed: bytes) -> bool:
+    """Say whether a relay's answer to a login was sealed by the relay with this key."""
+
+@final
+class TLSConfig:
+    """What a TLS server shows and accepts.
+
+    `pairs`: chain and key as PEM, and the DNS names the certificate is for; the first is shown to whom no other fits.
+    `ciphers`: suites of TLS 1.2 by OpenSSL's names, all when empty. `client_auth`: "none", "optional" or "required".
+    Raises `InvalidConfig` with the reason where this engine cannot do it.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[bytes, bytes, Sequence[str]]],
+        *,
+        tls13_only: bool = False,
+        ciphers: Sequence[str] = (),
+        client_ca: bytes = b"",
+        client_auth: str = "none",
+    ) -> None: ...
+
+@final
+class TLSConnection:
+    """A connection whose handshake is done. `fd` is a socket with plain bytes, and the caller's."""
+
+    number: int
+    fd: int
+    peer: tuple[str, int]
+    local: tuple[str, int]
+    server_name: str | None
+    version: str
+    cipher: str
+    alpn: str | None
+
+@final
+class TLSServer:
+    """A port that speaks TLS on a thread of the engine; Python gets plain bytes."""
+
+    def __init__(self, listener: int, config: TLSConfig) -> None:
+        """Serve a listening socket, which is the server's from here."""
+
+    def fileno(self) -> int:
+        """Readable while `accepted` has something to give."""
+
+    def accepted(self) -> list[TLSConnection]: ...
+    def reload(self, config: TLSConfig) -> None:
+        """Show other certificates from the next handshake on."""
+
+    def hand_over(
+        self,
+        number: int,
+        fd: int,
+        relay: Relay,
+        *,
+        response: bytes = b"",
+        initial: bytes = b"",
+        websocket: bool = False,
+    ) -> None:
+        """Give a connection to a relay, TLS and all.
+
+        `fd`: another descriptor of the socket that came with it, the server's from here; what was not read is read
+        from it. `response` is sent before anything of the relay's, `initial` was read beyond the request.
+        """
+
+    def stop_accepting(self) -> None: ...
+    def stats(self) -> dict[str, int]:
+        """Counters: accepted, handshakes, handshakes_failed, handshakes_dropped, accept_pauses, handed_over; gauges:
+        handshaking, open."""
+
+    def close(self, *, within_seconds: float = 0.0) -> None:
+        """Send what was written, for at most so long, and close every connection. Idempotent."""
+
 @final
 class RelayStats:
     """Counters since start, and gauges, as `http-api.md` §5 names them (`coder_derp_server_*`)."""

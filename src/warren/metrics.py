@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
     from warren._engine import RelayStats
+    from warren.domain.relay_health import RelayHealth
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCIES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 30)
@@ -68,9 +70,40 @@ class Metrics:
         """Export what the relay counts."""
         self.registry.register(_RelayCollector(stats))
 
+    def watch_relay_health(self, watched: WatchedRelay) -> None:
+        """Export what probes of the relay find."""
+        self.registry.register(_RelayHealthCollector(watched))
+
     def text(self) -> bytes:
         """Write all metrics."""
         return generate_latest(self.registry)
+
+
+class WatchedRelay(Protocol):
+    """A relay that is probed."""
+
+    health: RelayHealth
+    seconds: Mapping[str, float]
+
+
+class _RelayHealthCollector:
+    """Tells what the last probe of the relay found."""
+
+    def __init__(self, watched: WatchedRelay) -> None:
+        self._watched = watched
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the gauges."""
+        health = self._watched.health
+        healthy = "Whether the server's last probe through its access URL came back."
+        yield GaugeMetricFamily("warren_relay_healthy", healthy, value=not health.error)
+        yield GaugeMetricFamily("warren_relay_in_map", "Whether clients are told of the relay.", value=health.listed)
+        seconds = GaugeMetricFamily(
+            "warren_relay_probe_seconds", "How long the last probe took from connecting.", labels=["transport"]
+        )
+        for transport in ("native", "websocket"):
+            seconds.add_metric([transport], self._watched.seconds.get(transport, math.nan))
+        yield seconds
 
 
 class _RelayCollector:

@@ -218,6 +218,7 @@ class Settings:
     stun_address: str = _opt(":3478", parse_address, DERP, "Where the STUN server of this server listens on UDP; without a host, where HTTP does; empty for none.", yaml="networking.derp.stunAddress", config="derp.server.stun_address")
     derp_server_stun_addresses: list[str] = _opt([], parse_list, DERP, "Further STUN servers that clients ask; `disable` for none, not even this server's own.", yaml="networking.derp.stunAddresses", config="derp.server.stun_addresses")
     derp_server_relay_url: str = _opt("", parse_url, DERP, "URL that other replicas reach this relay by.", yaml="networking.derp.relayURL", config="derp.server.relay_url", planned=True)
+    derp_server_probe_interval: timedelta = _opt(_MINUTE, parse_duration, DERP, "How often this server asks its relay through the access URL whether it works; 0 for never.", yaml="networking.derp.probeInterval", config="derp.server.probe_interval")
     block_direct_connections: bool = _opt(False, parse_bool, DERP, "Relay everything.", env="CODER_BLOCK_DIRECT", yaml="networking.derp.blockDirect", config="derp.config.block_direct")
     derp_force_websockets: bool = _opt(False, parse_bool, DERP, "Reach relays by WebSocket.", yaml="networking.derp.forceWebSockets", config="derp.config.force_websockets")
     derp_config_url: str = _opt("", parse_url, DERP, "Where a map of relays is fetched at start.", yaml="networking.derp.url", config="derp.config.url")

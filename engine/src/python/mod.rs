@@ -4,6 +4,7 @@ mod engine;
 mod errors;
 mod events;
 mod relay;
+mod tls;
 
 use pyo3::prelude::*;
 
@@ -14,5 +15,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     engine::register(module)?;
     events::register(module)?;
-    relay::register(module)
+    relay::register(module)?;
+    tls::register(module)
 }

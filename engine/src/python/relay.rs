@@ -8,7 +8,8 @@ use pyo3::types::PyBytes;
 
 use super::errors::{EngineClosed, EngineError, InvalidConfig};
 use crate::relay;
-use crate::wire::keys::Key;
+use crate::wire::derp::{self, ClientInfo};
+use crate::wire::keys::{self, Key, SharedKey};
 
 /// A DERP relay's bytes. Python accepts and authorises a connection and hands its socket over.
 #[pyclass(module = "warren._engine", frozen)]
@@ -16,13 +17,18 @@ pub struct Relay {
     relay: relay::Relay,
 }
 
+impl Relay {
+    /// Where the TLS server puts connections in.
+    pub fn intake(&self) -> std::io::Result<relay::Intake> {
+        self.relay.intake()
+    }
+}
+
 #[pymethods]
 impl Relay {
     #[new]
     fn new(private_key: &[u8]) -> PyResult<Self> {
-        let key = Key::try_from(private_key)
-            .map_err(|_| InvalidConfig::new_err(format!("a key has 32 bytes, not {}", private_key.len())))?;
-        let relay = relay::Relay::start(&key)
+        let relay = relay::Relay::start(&key(private_key)?)
             .map_err(|error| EngineError::new_err(format!("the relay's thread did not start: {error}")))?;
         Ok(Self { relay })
     }
@@ -110,8 +116,40 @@ impl RelayStats {
     }
 }
 
+/// Make a client's login: the frame ClientInfo for the relay with this key. `prober`: the client only looks whether
+/// the relay works.
+#[pyfunction]
+#[pyo3(signature = (private_key, relay_key, *, prober = false))]
+fn derp_login<'py>(
+    py: Python<'py>,
+    private_key: &[u8],
+    relay_key: &[u8],
+    prober: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (private_key, relay_key) = (key(private_key)?, key(relay_key)?);
+    let shared = SharedKey::new(&private_key, &relay_key);
+    let info = ClientInfo { version: derp::PROTOCOL_VERSION, is_prober: prober, ..ClientInfo::default() };
+    let [nonce @ .., _, _, _, _, _, _, _, _] = crate::driver::random_key();
+    let mut frame = Vec::new();
+    derp::put_client_info(&mut frame, &shared, &keys::public_key(&private_key), &nonce, &info);
+    Ok(PyBytes::new(py, &frame))
+}
+
+/// Say whether a relay's answer to a login was sealed by the relay with this key.
+#[pyfunction]
+fn derp_login_answered(private_key: &[u8], relay_key: &[u8], sealed: &[u8]) -> PyResult<bool> {
+    let shared = SharedKey::new(&key(private_key)?, &key(relay_key)?);
+    Ok(derp::open_server_info(&shared, sealed).is_ok())
+}
+
+fn key(bytes: &[u8]) -> PyResult<Key> {
+    Key::try_from(bytes).map_err(|_| InvalidConfig::new_err(format!("a key has 32 bytes, not {}", bytes.len())))
+}
+
 /// Add the classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Relay>()?;
-    module.add_class::<RelayStats>()
+    module.add_class::<RelayStats>()?;
+    module.add_function(wrap_pyfunction!(derp_login, module)?)?;
+    module.add_function(wrap_pyfunction!(derp_login_answered, module)?)
 }

@@ -1,9 +1,8 @@
 //! The thread of a relay: reads sockets, feeds the hub, writes sockets.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,12 @@ use socket2::Socket;
 
 use super::hub::{ConnectionId, Hub};
 use super::input::Fault;
+use super::stream::{Scratch, Stream, Written};
 use super::websocket::CloseCode;
-use super::Command;
+use super::{Arrival, Command};
 
 /// Wakes the thread; no connection's slot is this large.
 pub const WAKE: Token = Token(usize::MAX);
-/// One turn of one connection: large enough for a batch of packets, small enough for the others to get theirs.
-const READ_LEN: usize = 128 << 10;
 /// How often deadlines are looked at; they are all of seconds.
 const SWEEP: Duration = Duration::from_secs(1);
 /// A sender waits this long for a receiver that cannot keep up, which spares both a loss; then packets are dropped.
@@ -35,7 +33,7 @@ const EVENTS: usize = 256;
 
 struct Entry {
     id: ConnectionId,
-    socket: Socket,
+    stream: Stream,
     writable: bool,
     /// Is in `runnable` or in `paused`.
     scheduled: bool,
@@ -58,7 +56,7 @@ pub struct Driver {
     /// Whose sockets may have more to read: epoll tells of news only.
     runnable: VecDeque<ConnectionId>,
     paused: Vec<Pause>,
-    buffer: Vec<u8>,
+    scratch: Scratch,
     swept_at: Instant,
     closing: bool,
 }
@@ -74,7 +72,7 @@ impl Driver {
             open: 0,
             runnable: VecDeque::new(),
             paused: Vec::new(),
-            buffer: vec![0; READ_LEN],
+            scratch: Scratch::new(),
             swept_at: Instant::now(),
             closing: false,
         }
@@ -126,7 +124,7 @@ impl Driver {
     fn obey(&mut self, now: Instant) {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Add { socket, initial, websocket }) => self.add(now, socket, initial, websocket),
+                Ok(Command::Add(arrival)) => self.add(now, arrival),
                 Ok(Command::Close { restarting_in }) => return self.shut_down(now, restarting_in),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => return self.shut_down(now, None),
@@ -134,10 +132,11 @@ impl Driver {
         }
     }
 
-    fn add(&mut self, now: Instant, fd: OwnedFd, mut initial: Vec<u8>, websocket: bool) {
-        let socket = Socket::from(fd);
+    fn add(&mut self, now: Instant, arrival: Arrival) {
+        let socket = Socket::from(arrival.socket);
         tune(&socket);
-        let id = self.hub.open(now, websocket);
+        let mut initial = arrival.initial;
+        let id = self.hub.open(now, arrival.websocket);
         let registered = socket.set_nonblocking(true).and_then(|()| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(id.slot), interest)
@@ -149,7 +148,11 @@ impl Driver {
         if self.entries.len() <= id.slot {
             self.entries.resize_with(id.slot + 1, || None);
         }
-        self.entries[id.slot] = Some(Entry { id, socket, writable: true, scheduled: false });
+        let stream = match arrival.tls {
+            None => Stream::plain(socket),
+            Some((session, sealed)) => Stream::tls(socket, *session, sealed),
+        };
+        self.entries[id.slot] = Some(Entry { id, stream, writable: true, scheduled: false });
         self.open += 1;
         if !initial.is_empty() {
             if let Err(fault) = self.hub.handle_bytes(now, id, &mut initial) {
@@ -176,23 +179,21 @@ impl Driver {
     }
 
     fn take_turn(&mut self, now: Instant, id: ConnectionId) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.entry(id).map(|entry| {
-            entry.scheduled = false;
-            entry.socket.read(&mut buffer)
-        });
-        match read {
-            None => {}
-            Some(Ok(0)) => self.close(now, id, None),
-            Some(Ok(count)) => match self.hub.handle_bytes(now, id, &mut buffer[..count]) {
-                Ok(()) => self.schedule_again(now, id),
-                Err(fault) => self.close(now, id, Some(fault)),
+        let Some(entry) = self.entries.get_mut(id.slot).and_then(Option::as_mut).filter(|entry| entry.id == id) else {
+            return;
+        };
+        entry.scheduled = false;
+        let fault = match entry.stream.read(&mut self.scratch) {
+            Ok(Some([])) => return self.schedule(id),
+            Ok(Some(bytes)) => match self.hub.handle_bytes(now, id, bytes) {
+                Ok(()) => return self.schedule_again(now, id),
+                Err(fault) => Some(fault),
             },
-            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
-            Some(Err(error)) if error.kind() == ErrorKind::Interrupted => self.schedule(id),
-            Some(Err(_)) => self.close(now, id, None),
-        }
-        self.buffer = buffer;
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return self.schedule(id),
+            Ok(None) | Err(_) => None,
+        };
+        self.close(now, id, fault);
     }
 
     /// Let a connection have another turn: at once, or when the one it sends to can keep up.
@@ -226,11 +227,12 @@ impl Driver {
         loop {
             let Some(entry) = self.entries.get_mut(id.slot).and_then(Option::as_mut) else { return };
             let unwritten = self.hub.unwritten(id);
-            if entry.id != id || !entry.writable || unwritten.is_empty() {
+            if entry.id != id || !entry.writable || (unwritten.is_empty() && !entry.stream.pending()) {
                 return;
             }
-            match entry.socket.send(unwritten) {
-                Ok(count) => self.hub.handle_written(now, id, count),
+            match entry.stream.write(unwritten, &mut self.scratch) {
+                Ok(Written::Bytes(count)) => self.hub.handle_written(now, id, count),
+                Ok(Written::Some) => self.hub.handle_progress(now, id),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     entry.writable = false;
@@ -256,21 +258,30 @@ impl Driver {
     fn close(&mut self, now: Instant, id: ConnectionId, fault: Option<Fault>) {
         if let Some(fault) = fault {
             self.hub.farewell(id, fault);
-            let unwritten = self.hub.unwritten(id);
-            if let (Some(Some(entry)), false) = (self.entries.get(id.slot), unwritten.is_empty()) {
-                if let Ok(count) = entry.socket.send(unwritten) {
-                    self.hub.handle_written(now, id, count);
-                }
-            }
+            self.flush_once(now, id);
         }
-        let Some(entry) = self.entries.get_mut(id.slot).and_then(|entry| entry.take_if(|entry| entry.id == id)) else {
+        let Some(mut entry) = self.entries.get_mut(id.slot).and_then(|entry| entry.take_if(|entry| entry.id == id))
+        else {
             return;
         };
         self.open -= 1;
-        // Someone else may hold the same socket for a moment: closing our descriptor alone would not end it.
-        let _ = self.poll.registry().deregister(&mut SourceFd(&entry.socket.as_raw_fd()));
-        let _ = entry.socket.shutdown(Shutdown::Both);
+        let _ = self.poll.registry().deregister(&mut SourceFd(&entry.stream.as_raw_fd()));
+        entry.stream.close();
         self.hub.close(id);
+    }
+
+    /// Send what one call takes of what waits, of a connection that ends.
+    fn flush_once(&mut self, now: Instant, id: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(id.slot).and_then(Option::as_mut).filter(|entry| entry.id == id) else {
+            return;
+        };
+        let unwritten = self.hub.unwritten(id);
+        if unwritten.is_empty() {
+            return;
+        }
+        if let Ok(Written::Bytes(count)) = entry.stream.write(unwritten, &mut self.scratch) {
+            self.hub.handle_written(now, id, count);
+        }
     }
 
     fn shut_down(&mut self, now: Instant, restarting_in: Option<Duration>) {

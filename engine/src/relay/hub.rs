@@ -203,6 +203,13 @@ impl Hub {
         };
     }
 
+    /// Note that a connection's socket took something, though nothing of what we count as written.
+    pub fn handle_progress(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get(id) {
+            connection.stalled_since = Some(now);
+        }
+    }
+
     /// Do what is due by time, about once a second; returns whom to close.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<ConnectionId> {
         let mut late = Vec::new();

@@ -8,6 +8,7 @@ mod driver;
 mod hub;
 mod input;
 mod outbox;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod websocket;
@@ -21,21 +22,60 @@ use std::time::Duration;
 
 pub use counters::{Counters, DropReason, Snapshot};
 
+use crate::tls::Session;
 use crate::wire::keys::{self, Key};
 
 /// What the handle asks of the thread.
 enum Command {
-    Add { socket: OwnedFd, initial: Vec<u8>, websocket: bool },
+    Add(Arrival),
     Close { restarting_in: Option<Duration> },
+}
+
+/// A connection that a relay takes over.
+struct Arrival {
+    socket: OwnedFd,
+    /// A session that is under way, and what it has sealed and not sent.
+    tls: Option<(Box<Session>, Vec<u8>)>,
+    /// What the client has said already.
+    initial: Vec<u8>,
+    websocket: bool,
+}
+
+/// Where connections are put in, from any thread.
+#[derive(Clone)]
+pub struct Intake {
+    sender: Sender<Command>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Intake {
+    fn add(&self, arrival: Arrival) -> io::Result<()> {
+        self.sender.send(Command::Add(arrival)).map_err(|_| closed())?;
+        self.waker.wake()
+    }
+
+    /// Take over a connection whose TLS is under way; `sealed` is sent before all else.
+    ///
+    /// # Errors
+    /// The relay is closed.
+    pub fn add_tls(
+        &self,
+        socket: OwnedFd,
+        session: Session,
+        sealed: Vec<u8>,
+        initial: Vec<u8>,
+        websocket: bool,
+    ) -> io::Result<()> {
+        self.add(Arrival { socket, tls: Some((Box::new(session), sealed)), initial, websocket })
+    }
 }
 
 /// A running relay.
 pub struct Relay {
     public_key: Key,
     counters: Arc<Counters>,
-    waker: Arc<mio::Waker>,
     /// Gone once the relay is closed.
-    running: Mutex<Option<(Sender<Command>, JoinHandle<()>)>>,
+    running: Mutex<Option<(Intake, JoinHandle<()>)>>,
 }
 
 impl Relay {
@@ -52,12 +92,8 @@ impl Relay {
         let thread = std::thread::Builder::new()
             .name("warren-relay".into())
             .spawn(move || driver::Driver::new(poll, hub, commands).run())?;
-        Ok(Self {
-            public_key: keys::public_key(private_key),
-            counters,
-            waker,
-            running: Mutex::new(Some((sender, thread))),
-        })
+        let running = Mutex::new(Some((Intake { sender, waker }, thread)));
+        Ok(Self { public_key: keys::public_key(private_key), counters, running })
     }
 
     /// The key by which clients know this relay.
@@ -70,10 +106,16 @@ impl Relay {
     /// # Errors
     /// The relay is closed, or its thread cannot be woken.
     pub fn add(&self, socket: OwnedFd, initial: Vec<u8>, websocket: bool) -> io::Result<()> {
+        self.intake()?.add(Arrival { socket, tls: None, initial, websocket })
+    }
+
+    /// Say where connections are put in.
+    ///
+    /// # Errors
+    /// The relay is closed.
+    pub fn intake(&self) -> io::Result<Intake> {
         let running = self.running.lock().map_err(|_| closed())?;
-        let (sender, _) = running.as_ref().ok_or_else(closed)?;
-        sender.send(Command::Add { socket, initial, websocket }).map_err(|_| closed())?;
-        self.waker.wake()
+        running.as_ref().map(|(intake, _)| intake.clone()).ok_or_else(closed)
     }
 
     /// Read all counters.
@@ -84,10 +126,10 @@ impl Relay {
     /// Tell clients that we restart, where a time is given; close every connection and end the thread.
     pub fn close(&self, restarting_in: Option<Duration>) {
         let running = self.running.lock().ok().and_then(|mut running| running.take());
-        let Some((sender, thread)) = running else { return };
+        let Some((intake, thread)) = running else { return };
         // Either may fail only because the thread has ended, which is what we want.
-        let _ = sender.send(Command::Close { restarting_in });
-        let _ = self.waker.wake();
+        let _ = intake.sender.send(Command::Close { restarting_in });
+        let _ = intake.waker.wake();
         let _ = thread.join();
     }
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -158,6 +158,14 @@ def rewrite_embedded(derp_map: DERPMap, access_url: str) -> DERPMap:
 
     regions = {number: rewrite_region(region) for number, region in derp_map.regions.items()}
     return replace(derp_map, regions=MappingProxyType(regions))
+
+
+def without_regions(derp_map: DERPMap, left_out: Collection[int]) -> DERPMap:
+    """Leave regions out."""
+    if not left_out:
+        return derp_map
+    kept = {number: region for number, region in derp_map.regions.items() if number not in left_out}
+    return replace(derp_map, regions=MappingProxyType(kept))
 
 
 def same(left: DERPMap, right: DERPMap) -> bool:

@@ -2,7 +2,8 @@
 
 A relay's clients come as HTTP requests that ask for an upgrade. `relay_protocol` makes uvicorn's HTTP protocol take
 those out before the application sees them: the socket goes to the engine's relay, with any bytes that the client sent
-on top of its request. Under TLS the bytes are pumped through a socket pair.
+on top of its request. Where the engine ends TLS, the connection goes from there to the relay with its TLS; where Python
+does, because only OpenSSL can do what an operator asks for, the bytes are pumped through a socket pair.
 """
 
 from __future__ import annotations
@@ -181,6 +182,10 @@ class _DERPProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _hand_over(self, decision: Accept, rest: bytes) -> None:
+        if hand_over := self.transport.get_extra_info("hand_over"):
+            # The engine ends TLS itself, and keeps the connection.
+            hand_over(self.relay, decision.response, rest, websocket=decision.websocket)
+            return
         if self.transport.get_extra_info("ssl_object") is not None:
             self._hand_over_tls(decision, rest)
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from warren._engine import TLSConfig
 from warren.errors import Invalid, Violation
 
 VERSIONS: Mapping[str, ssl.TLSVersion] = {
@@ -17,6 +18,17 @@ VERSIONS: Mapping[str, ssl.TLSVersion] = {
     "tls12": ssl.TLSVersion.TLSv1_2,
     "tls13": ssl.TLSVersion.TLSv1_3,
 }
+
+
+_CLIENT_AUTH: Mapping[str, str] = {
+    "none": "none",
+    "request": "optional",
+    "verify-if-given": "optional",
+    "require-any": "required",
+    "require-and-verify": "required",
+}
+
+_VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,35 @@ def server_context(settings: TLSSettings, now: datetime) -> ssl.SSLContext:
 
         first.sni_callback = choose  # pyright: ignore[reportAttributeAccessIssue]  typed narrower than documented
     return first
+
+
+def engine_config(settings: TLSSettings) -> TLSConfig:
+    """Read certificates, which were checked before, for TLS in the engine.
+
+    Raises:
+        InvalidConfig: only OpenSSL can do what is asked for; the message says what.
+    """
+    pairs = [
+        (Path(certificate).read_bytes(), Path(key).read_bytes(), sorted(_names(certificate)))
+        for certificate, key in zip(settings.certificates, settings.keys, strict=True)
+    ]
+    return TLSConfig(
+        pairs,
+        # OpenSSL's own rules forbid what is older than TLS 1.2, whatever the setting says.
+        tls13_only=settings.min_version == "tls13",
+        ciphers=settings.ciphers,
+        client_ca=Path(settings.client_ca_file).read_bytes() if settings.client_ca_file else b"",
+        client_auth=_CLIENT_AUTH[settings.client_auth],
+    )
+
+
+def client_context(settings: TLSSettings) -> ssl.SSLContext:
+    """Make what the server needs to call itself: it trusts what the system trusts, and its own certificates."""
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    for certificate in settings.certificates:
+        context.load_verify_locations(certificate)
+    return context
 
 
 def _problems(settings: TLSSettings, now: datetime) -> Iterator[Violation]:
@@ -122,10 +163,7 @@ def _context(settings: TLSSettings, certificate: str, key: str) -> ssl.SSLContex
     if settings.client_ca_file:
         with suppress(OSError):  # told by `_problems`
             context.load_verify_locations(settings.client_ca_file)
-    if settings.client_auth in ("verify-if-given", "request"):
-        context.verify_mode = ssl.CERT_OPTIONAL
-    elif settings.client_auth in ("require-and-verify", "require-any"):
-        context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = _VERIFY_MODES[_CLIENT_AUTH[settings.client_auth]]
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import structlog
 import uvicorn
 
+from warren._engine import TLSConfig, TLSServer
 from warren.errors import Unavailable
+from warren.server import tls as engine_tls
 
 log = structlog.get_logger()
 
 GRACE_SECONDS = 5  # how long requests in flight may take to end
 POLL_SECONDS = 0.005
 BACKLOG = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """An address to serve, with TLS when there are certificates."""
-
-    address: str
-    tls: ssl.SSLContext | None = None
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +31,15 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Leave signals alone."""
         yield
+
+    def new_protocol(self) -> asyncio.Protocol:
+        """Make the protocol of a connection that came another way than by a listening socket."""
+        # uvicorn's annotation says `Protocol` and leaves out what its own protocols are made of.
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 def bind(address: str, flag: str = "--http-address") -> socket.socket:
@@ -69,9 +72,9 @@ async def serving(
     listening: socket.socket,
     *,
     protocol: Any = "httptools",  # or a class of uvicorn's protocol
-    tls: ssl.SSLContext | None = None,
+    tls: TLSConfig | ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Server]:
-    """Serve `app` on a socket for as long as the context is entered."""
+    """Serve `app` on a socket for as long as the context is entered; TLS is the engine's, or OpenSSL's by a context."""
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -89,29 +92,53 @@ async def serving(
         backlog=BACKLOG,
     )
     config.load()
-    if tls is not None:
+    if isinstance(tls, ssl.SSLContext):
         config.ssl = tls
     server = _Server(config)
+    handle = Server(server)
+    in_engine = isinstance(tls, TLSConfig)
+    stopped = anyio.Event()
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
-            await server.serve(sockets=[listening])
+            try:
+                await server.serve(sockets=[] if in_engine else [listening])
+            finally:
+                stopped.set()
 
         tasks.start_soon(run)
         while not server.started:  # noqa: ASYNC110  uvicorn has a flag, no event
             await anyio.sleep(POLL_SECONDS)
-        handle = Server(server)
-        try:
-            yield handle
-        finally:
-            handle.stop()
+        if not isinstance(tls, TLSConfig):
+            try:
+                yield handle
+            finally:
+                handle.stop()
+            return
+        async with engine_tls.accepting(listening, tls, server.new_protocol) as handle.tls:
+            try:
+                yield handle
+            finally:
+                handle.tls.stop_accepting()
+                listening.close()
+                handle.stop()
+                with anyio.CancelScope(shield=True):
+                    await stopped.wait()  # answers under way still need what carries them
 
 
 class Server:
     """A server that serves."""
 
+    tls: TLSServer | None = None
+    """What ends TLS, where the engine does."""
+
     def __init__(self, server: uvicorn.Server) -> None:
         self._server = server
+
+    def reload(self, config: TLSConfig) -> None:
+        """Show other certificates from the next handshake on; nothing where the engine does not end TLS."""
+        if self.tls is not None:
+            self.tls.reload(config)
 
     def stop(self) -> None:
         """Accept no more; leaving the context waits for requests in flight."""

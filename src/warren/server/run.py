@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 from psycopg import AsyncConnection
 
+from warren._engine import InvalidConfig, TLSConfig
 from warren.api.app import complete_app
 from warren.api.parts import Parts
-from warren.clock import SystemClock
+from warren.clock import Clock, SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
 from warren.server import purge
-from warren.server.certificates import TLSSettings, server_context
+from warren.server.certificates import TLSSettings, client_context, engine_config, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.fleet_metrics import FleetMetrics
@@ -32,6 +34,9 @@ from warren.settings import Loaded, Settings
 from warren.storage.db import open_database
 from warren.storage.migrate import migrate, migrations
 from warren.storage.notify import Notifier
+
+if TYPE_CHECKING:
+    from warren.server.relay_watch import Maps
 
 log = structlog.get_logger()
 
@@ -62,7 +67,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
     """
     settings = loaded.settings
     clock = SystemClock()
-    context = server_context(_tls(settings), clock.now()) if settings.tls_enable else None
+    context = _tls_context(_tls(settings), clock) if settings.tls_enable else None
     async with AsyncExitStack() as stack:
         http = None
         if address := settings.address or settings.http_address:
@@ -88,7 +93,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         await tasks.start(notifier.run)
         tasks.start_soon(purge.run, database, clock, _retention(settings))
         metrics = Metrics(VERSION)
-        protocol = stack.enter_context(_Relaying(settings, identity.derp_private_key, metrics))
+        relaying = _Relaying(settings, identity.derp_private_key, metrics)
+        protocol = stack.enter_context(relaying)
         stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
         config = control_plane_config(settings, access_url, os.environ, stun_port=stun_port)
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
@@ -102,6 +108,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         if tls is not None:
             await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=context))
         plane.serving.set()
+        await stack.enter_async_context(relaying.watched(access_url, plane.coordination.derp_maps))
         log.info("server.started", url=url, access_url=access_url, version=VERSION)
         try:
             yield Started(tuple(urls), access_url, database_url, parts)
@@ -165,14 +172,14 @@ class _Relaying:
     """The relay inside of this server, for as long as it serves."""
 
     def __init__(self, settings: Settings, private_key: bytes, metrics: Metrics) -> None:
-        self._enabled = settings.derp_server_enable
+        self._settings = settings
         self._private_key = private_key
         self._metrics = metrics
         self._relay: Any = None  # the engine's class, imported only where a relay is wanted
 
     def __enter__(self) -> Any:
         """Give the HTTP protocol that hands relay connections over."""
-        if not self._enabled:
+        if not self._settings.derp_server_enable:
             return "httptools"
         from warren._engine import Relay
         from warren.relay.server import relay_protocol
@@ -181,10 +188,43 @@ class _Relaying:
         self._metrics.watch_relay(self._relay.stats)
         return relay_protocol(self._relay)
 
+    @asynccontextmanager
+    async def watched(self, access_url: str, maps: Maps) -> AsyncGenerator[None]:
+        """Probe the relay by the URL that clients use, for as long as the context is entered."""
+        settings = self._settings
+        interval = settings.derp_server_probe_interval
+        if self._relay is None or not interval:
+            yield
+            return
+        from warren.server.relay_watch import RelayWatch
+
+        watch = RelayWatch(
+            settings.derp_server_region_id,
+            access_url,
+            maps,
+            lambda: self._relay.stats().accepts,
+            lambda: client_context(_tls(settings)),
+        )
+        self._metrics.watch_relay_health(watch)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch.run, interval)
+            yield
+            tasks.cancel_scope.cancel()
+
     def __exit__(self, *_: object) -> None:
         """Tell clients to come back, and close."""
         if self._relay is not None:
             self._relay.close(restarting_in_seconds=RESTART_SECONDS)
+
+
+def _tls_context(settings: TLSSettings, clock: Clock) -> TLSConfig | ssl.SSLContext:
+    """Check certificates, and say who will serve them: the engine, or OpenSSL where only it can."""
+    context = server_context(settings, clock.now())
+    try:
+        return engine_config(settings)
+    except InvalidConfig as error:
+        log.info("tls.served_by_openssl", reason=str(error))
+        return context
 
 
 def _tls(settings: Settings) -> TLSSettings:

@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from warren.errors import RemoteProtocolError, Unimplemented
 from warren.net.coordinator import Auth, Close, Connection, Coordinator, Deliver, Output, Refuse, Request
-from warren.net.derp_map import DERPMap
+from warren.net.derp_map import DERPMap, without_regions
 from warren.net.node import NodeInfo
 from warren.rpc import convert_tailnet as convert
 from warren.rpc import drpc
@@ -41,13 +41,25 @@ BeforeRequest = Callable[[Request], Awaitable[None]]
 class DERPMaps:
     """The DERP map in force; whoever holds one hears when it changes."""
 
-    def __init__(self, current: DERPMap) -> None:
-        self.current = current
+    def __init__(self, whole: DERPMap) -> None:
+        self.whole = whole
+        """The map with nothing left out."""
+        self.current = whole
+        self._withdrawn: frozenset[int] = frozenset()
         self._changed = anyio.Event()
 
     def replace(self, derp_map: DERPMap) -> None:
         """Put another map in force."""
-        self.current = derp_map
+        self.whole = derp_map
+        self._renew()
+
+    def withdraw(self, region_id: int, *, withdrawn: bool) -> None:
+        """Leave a region out of the map in force, or put it back."""
+        self._withdrawn = self._withdrawn | {region_id} if withdrawn else self._withdrawn - {region_id}
+        self._renew()
+
+    def _renew(self) -> None:
+        self.current = without_regions(self.whole, self._withdrawn)
         self._changed.set()
         self._changed = anyio.Event()
 

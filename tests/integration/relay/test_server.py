@@ -171,8 +171,8 @@ def upgrade(port: int, *headers: str, context: ssl.SSLContext | None = None) -> 
     return client
 
 
-def websocket(port: int) -> WebSocketClient:
-    http = HTTPClient(port)
+def websocket(port: int, context: ssl.SSLContext | None = None) -> WebSocketClient:
+    http = HTTPClient(port, context)
     key = base64.b64encode(bytes(16)).decode()
     http.ask(
         "Upgrade: websocket",
