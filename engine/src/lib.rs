@@ -4,7 +4,9 @@
 //! `driver` and `relay` own sockets and threads, `python` is the only part that names PyO3.
 
 mod driver;
+mod kernel;
 mod netstack;
+mod offload;
 pub mod path;
 mod python;
 pub mod relay;
