@@ -6,7 +6,9 @@
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod kernel;
 mod netstack;
+mod offload;
 pub mod path;
 mod python;
 pub mod relay;

@@ -48,15 +48,18 @@ class Engine:
         relay_headers: Mapping[str, str] | None = None,
         forward_to_loopback: bool = False,
         mtu: int = 1280,
+        congestion_control: str = "auto",
     ) -> None:
         """Start a node with these inner `addresses` (plain IPv6 texts, no prefix length).
 
         `stack`: "kernel", "portable" or "auto" (try the kernel's TCP, fall back; `stack_reason` says why).
         `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
         (an agent); otherwise it is refused (a client).
+        `congestion_control`: how the kernel's TCP finds its speed: "bbr", "cubic" or "auto" (BBR where the kernel has
+        it); the portable stack has its own.
 
         Raises:
-            InvalidConfig: a value that cannot be used.
+            InvalidConfig: a value that cannot be used, or the kernel's TCP was asked for and cannot be had.
         """
 
     @property
@@ -70,6 +73,10 @@ class Engine:
     @property
     def stack_reason(self) -> str:
         """Why that stack: which steps of the chain failed; empty when the first choice works."""
+
+    @property
+    def congestion_control(self) -> str:
+        """What the kernel's TCP uses, as the kernel calls it; empty with the portable stack."""
 
     @property
     def local_port(self) -> int:

@@ -1,4 +1,4 @@
-//! TCP connections: between the netstack and the sockets at their near ends.
+//! TCP connections of the portable stack: between the netstack and the sockets at their near ends.
 
 mod turns;
 
@@ -23,13 +23,13 @@ use crate::netstack::{FlowId, Stage};
 /// What one connection may put on its way in one go.
 const BURST: usize = 256 << 10;
 /// All connections of a node together.
-const MAX_FLOWS: usize = 16_384;
+pub const MAX_FLOWS: usize = 16_384;
 /// Accepted connections and other news that Python has not fetched.
-const MAX_UNFETCHED: usize = 4096;
+pub const MAX_UNFETCHED: usize = 4096;
 /// After the near end was closed the far end has this long to do the same.
 const LINGER: Duration = Duration::from_secs(60);
 /// Handshakes of accepted connections must complete within this.
-const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
+pub const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Somebody listens on that port already.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Flows {
 
 impl Node {
     /// Begin a TCP connection.
-    pub fn dial(&mut self, now: Instant, token: u64, address: Ipv6Addr, port: u16, timeout: Duration) {
+    pub fn portable_dial(&mut self, now: Instant, token: u64, address: Ipv6Addr, port: u16, timeout: Duration) {
         let begun = self.peers.owner(&address).ok_or("no peer has the address").and_then(|peer| {
             let local = self.source_for(&address).ok_or("this node has no address")?;
             let free = self.netstack.free_port(local, (address, port)).ok_or("all local ports are taken")?;
@@ -119,7 +119,7 @@ impl Node {
     }
 
     /// Give up a dial.
-    pub fn cancel_dial(&mut self, now: Instant, token: u64) {
+    pub fn portable_cancel_dial(&mut self, now: Instant, token: u64) {
         let dials = |near: &Near| matches!(near.purpose, Purpose::Dial { token: of } if of == token) && !near.announced;
         let id = self.flows.near.iter().find(|(_, near)| dials(near)).map(|(id, _)| *id);
         if let Some(id) = id {
@@ -129,7 +129,7 @@ impl Node {
     }
 
     /// Accept connections to a port.
-    pub fn listen(&mut self, port: u16) -> Result<(), ListenError> {
+    pub fn portable_listen(&mut self, port: u16) -> Result<(), ListenError> {
         if self.flows.listeners.insert(port) {
             Ok(())
         } else {
@@ -138,12 +138,12 @@ impl Node {
     }
 
     /// Stop accepting connections to a port.
-    pub fn unlisten(&mut self, port: u16) {
+    pub fn portable_unlisten(&mut self, port: u16) {
         self.flows.listeners.remove(&port);
     }
 
     /// A TCP segment for us stands in the slab.
-    pub fn on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
+    pub fn portable_on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
         if let Some(id) = self.netstack.find(&ends) {
             self.slab.used = span.end; // it stays there until the end of the batch
             if self.netstack.enqueue(id, span) {
@@ -158,17 +158,17 @@ impl Node {
         if opens && room && self.flows.listeners.contains(&ends.local.1) {
             let opening = self.slab.bytes[span.start..span.end].to_vec();
             let purpose = Purpose::Listen { port: ends.local.1 };
-            self.accept(now, peer, ends, &opening, purpose, None);
+            self.portable_accept(now, peer, ends, &opening, purpose, None);
         } else if opens && room && self.config.forward_to_loopback && !self.attempts.full() {
             let opening = self.slab.bytes[span.start..span.end].to_vec();
             self.try_loopback(now, peer, ends, opening, 0);
         } else {
             let packet = self.slab.bytes[span.start..span.end].to_vec();
-            self.refuse(now, peer, &packet);
+            self.portable_refuse(now, peer, &packet);
         }
     }
 
-    pub fn refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
+    pub fn portable_refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         self.netstack.refuse(now, packet, &mut out);
@@ -178,7 +178,7 @@ impl Node {
         self.out = out;
     }
 
-    pub fn accept(
+    pub fn portable_accept(
         &mut self,
         now: Instant,
         peer: PeerId,
@@ -316,7 +316,7 @@ impl Node {
     }
 
     /// Reset every connection to an address.
-    pub fn reset_flows_to(&mut self, now: Instant, address: Ipv6Addr) {
+    pub fn portable_reset_to(&mut self, now: Instant, address: Ipv6Addr) {
         for id in self.netstack.to(address) {
             if let Some(mut near) = self.flows.near.remove(&id) {
                 if let (Purpose::Dial { token }, false) = (&near.purpose, near.announced) {
@@ -329,19 +329,10 @@ impl Node {
                 self.forget(id, &mut near);
             }
         }
-        self.forget_attempts(address);
-    }
-
-    /// Reset every connection: the engine is closing.
-    pub fn reset_everything(&mut self, now: Instant) {
-        for id in self.peers.ids() {
-            let addresses = self.peers.get(id).map(|peer| peer.addresses.clone()).unwrap_or_default();
-            addresses.into_iter().for_each(|address| self.reset_flows_to(now, address));
-        }
     }
 
     /// End what has waited too long.
-    pub fn tick_flows(&mut self, now: Instant) {
+    pub fn tick_portable(&mut self, now: Instant) {
         let late = |near: &Near| near.deadline.is_some_and(|at| at <= now);
         let ids = self.flows.near.iter().filter(|(_, near)| late(near)).map(|(id, _)| *id);
         let ids: Vec<FlowId> = ids.chain(self.netstack.given_up(now)).collect();

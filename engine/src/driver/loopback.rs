@@ -10,7 +10,6 @@ use mio::Interest;
 use slab::Slab;
 use socket2::Socket;
 
-use super::flows::Purpose;
 use super::local;
 use super::node::{token, Node, PENDING};
 use super::peers::PeerId;
@@ -88,7 +87,7 @@ impl Node {
             drop(socket);
             self.try_loopback(now, peer, ends, opening, tried + 1);
         } else {
-            self.accept(now, peer, ends, &opening, Purpose::Forward, Some(socket));
+            self.forward(now, peer, ends, &opening, socket);
         }
     }
 

@@ -7,6 +7,7 @@ mod dns;
 mod flows;
 mod home;
 mod interfaces;
+mod kernel;
 mod local;
 mod loopback;
 mod map;
@@ -20,6 +21,7 @@ mod random;
 mod relays;
 pub mod splice;
 mod stream;
+mod tcp;
 mod tls;
 mod udp;
 mod views;
@@ -34,8 +36,10 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use crate::kernel::Kernel;
 use outbox::Outbox;
 
+pub use crate::kernel::Congestion;
 pub use datagrams::DialUdpError;
 pub use local::duplicate;
 pub use map::DerpMap;
@@ -47,9 +51,6 @@ pub use views::{CandidateView, PeerView};
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long `close` waits for the thread.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-
-/// Why the kernel's TCP is not used.
-pub const NO_KERNEL_STACK: &str = "the kernel's TCP is not supported by this build: use portable or auto";
 
 /// Make 32 random bytes.
 pub fn random_key() -> [u8; 32] {
@@ -73,6 +74,15 @@ fn keep_large_buffers_cheap() {
     }
 }
 
+/// Which TCP an engine should use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StackChoice {
+    /// The kernel's where it can be had.
+    Auto,
+    Kernel,
+    Portable,
+}
+
 /// What an engine is made of.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -86,8 +96,8 @@ pub struct Config {
     pub relay_headers: Vec<(String, String)>,
     pub forward_to_loopback: bool,
     pub mtu: usize,
-    /// Whether the stack was left to the engine, so that it owes a reason.
-    pub auto_stack: bool,
+    pub stack: StackChoice,
+    pub congestion: Congestion,
 }
 
 /// Counters of a node.
@@ -123,12 +133,39 @@ impl Courier {
     }
 }
 
+/// Which TCP an engine uses.
+#[derive(Debug, Clone, Default)]
+pub struct StackView {
+    pub name: &'static str,
+    /// Why not a better one; empty when the first choice works.
+    pub reason: String,
+    /// The kernel's congestion control; empty with the portable stack.
+    pub congestion: String,
+}
+
+/// Try the kernel's TCP, unless nobody wants it. The error is a sentence.
+fn choose_stack(config: &Config) -> Result<(Option<Kernel>, StackView), String> {
+    let portable = |reason| StackView { name: "portable", reason, congestion: String::new() };
+    if config.stack == StackChoice::Portable {
+        return Ok((None, portable(String::new())));
+    }
+    match Kernel::open(&config.addresses, config.mtu, config.congestion) {
+        Ok(kernel) => {
+            let congestion = kernel.sockets.congestion().to_owned();
+            let view = StackView { name: "kernel", reason: kernel.reason.clone(), congestion };
+            Ok((Some(kernel), view))
+        }
+        Err(reason) if config.stack == StackChoice::Kernel => Err(format!("the kernel's TCP cannot be used: {reason}")),
+        Err(reason) => Ok((None, portable(reason))),
+    }
+}
+
 /// One running engine.
 pub struct Driver {
     courier: Courier,
     outbox: Arc<Outbox>,
     local_port: u16,
-    auto_stack: bool,
+    stack: StackView,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -141,14 +178,14 @@ impl Driver {
         let poll = mio::Poll::new().map_err(|error| format!("no poll: {error}"))?;
         let waker = Waker::new(poll.registry(), node::WAKE).map_err(|error| format!("no waker: {error}"))?;
         let courier = Courier { commands, waker: Arc::new(waker) };
-        let auto_stack = config.auto_stack;
-        let node = Node::new(config, poll, outbox.clone(), received, courier.clone())?;
+        let (kernel, stack) = choose_stack(&config)?;
+        let node = Node::new(config, kernel, poll, outbox.clone(), received, courier.clone())?;
         let local_port = node.local_port();
         let thread = std::thread::Builder::new()
             .name("warren-engine".into())
             .spawn(move || node.run())
             .map_err(|error| format!("no thread: {error}"))?;
-        Ok(Self { courier, outbox, local_port, auto_stack, thread: Mutex::new(Some(thread)) })
+        Ok(Self { courier, outbox, local_port, stack, thread: Mutex::new(Some(thread)) })
     }
 
     /// The descriptor that is readable while events wait.
@@ -160,9 +197,9 @@ impl Driver {
         &self.outbox
     }
 
-    /// Which stack runs, and why not a better one.
-    pub fn stack(&self) -> (&'static str, &'static str) {
-        ("portable", if self.auto_stack { NO_KERNEL_STACK } else { "" })
+    /// Which stack runs.
+    pub fn stack(&self) -> &StackView {
+        &self.stack
     }
 
     pub fn local_port(&self) -> u16 {

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use super::capture::Capture;
 use super::datagrams::Datagrams;
 use super::flows::Flows;
+use super::kernel::KernelStack;
 use super::loopback::Attempts;
 use super::netcheck::Netcheck;
 use super::outbox::Outbox;
@@ -22,6 +23,7 @@ use super::peers::Peers;
 use super::relays::Relays;
 use super::udp::{Inbox, UdpPort};
 use super::{random, Command, Config, Courier, Totals};
+use crate::kernel::Kernel;
 use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::{Netstack, Options};
@@ -39,6 +41,9 @@ pub const PENDING: usize = 2;
 pub const DATAGRAM: usize = 3;
 pub const RELAY: usize = 4;
 pub const PROBE: usize = 5;
+pub const DEVICE: usize = 16;
+pub const DIAL: usize = 17;
+pub const LISTENER: usize = 18;
 const CLASS_SHIFT: u32 = 40;
 
 pub fn token(class: usize, number: usize) -> Token {
@@ -106,6 +111,8 @@ pub struct Node {
     pub peers: Peers,
     pub gate: Gate,
     pub netstack: Netstack,
+    /// The kernel's TCP, where it is used instead of `netstack`.
+    pub kernel: Option<Box<KernelStack>>,
     pub reassembly: Reassembly,
     pub flows: Flows,
     pub attempts: Attempts,
@@ -127,6 +134,7 @@ impl Node {
     /// Bind the sockets. The error is a sentence.
     pub fn new(
         config: Config,
+        kernel: Option<Kernel>,
         poll: Poll,
         outbox: Arc<Outbox>,
         commands: Receiver<Command>,
@@ -142,6 +150,8 @@ impl Node {
             buffer: if granted >= 2 * LARGE_WINDOW { LARGE_WINDOW } else { SMALL_WINDOW },
             seed: u64::from_le_bytes(random::bytes()),
         };
+        let kernel = kernel.map(|kernel| KernelStack::new(kernel, &registry).map(Box::new)).transpose();
+        let kernel = kernel.map_err(|error| format!("no poll: {error}"))?;
         let public_key = keys::public_key(&config.private_key);
         let relays = Relays::new(&config, public_key, &registry, outbox.clone(), courier.clone())?;
         Ok(Self {
@@ -156,6 +166,7 @@ impl Node {
             peers: Peers::new(),
             gate: Gate::new(&public_key),
             netstack: Netstack::new(now, options),
+            kernel,
             reassembly: Reassembly::default(),
             flows: Flows::default(),
             attempts: Attempts::default(),
@@ -206,6 +217,7 @@ impl Node {
             }
             self.receive_udp(now);
             self.relays_turn(now);
+            self.device_turn(now);
             self.timers(now);
             self.serve_ready(now);
             self.settle(now);
@@ -216,7 +228,7 @@ impl Node {
 
     fn timeout(&self, now: Instant) -> Duration {
         let busy = self.udp_readable[0] || self.udp_readable[1] || self.flows.busy() || self.wire.relays.busy();
-        if busy {
+        if busy || self.kernel.as_ref().is_some_and(|kernel| kernel.busy()) {
             return Duration::ZERO;
         }
         let timers = [
@@ -246,6 +258,9 @@ impl Node {
             (DATAGRAM, id) => self.datagram_ready(now, id),
             (RELAY, region) => self.wire.relays.ready(region, event),
             (PROBE, id) => self.probe_ready(now, id),
+            (DEVICE, _) => self.kernel.iter_mut().for_each(|kernel| kernel.wake()),
+            (DIAL, id) => self.dial_ready(id),
+            (LISTENER, port) => self.listener_ready(port as u16),
             _ => {}
         }
     }
@@ -268,7 +283,7 @@ impl Node {
         if now < self.tick_at {
             return;
         }
-        let waited_for = !self.pings.is_empty() || self.flows.opening();
+        let waited_for = !self.pings.is_empty() || self.opening();
         self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
         self.gate.tick();
         self.tick_sessions(now);
@@ -287,6 +302,7 @@ impl Node {
         }
         self.wire.flush(now);
         self.feed_starved(now);
+        self.feed_held(now);
     }
 
     fn receive_udp(&mut self, now: Instant) {
@@ -321,6 +337,7 @@ impl Node {
         while let Some(id) = self.flows.next_fed() {
             self.feed(now, id);
         }
+        self.feed_kernel(now);
         self.slab.used = 0;
         self.wire.flush(now);
     }
@@ -362,7 +379,7 @@ impl Node {
         let udp = self.wire.udp4.iter().chain(&self.wire.udp6).map(|udp| udp.dropped).sum::<u64>();
         let mut totals = self.totals.clone();
         totals.dropped_packets += udp + self.wire.relays.dropped();
-        totals.tcp_flows = self.netstack.len() as u64;
+        totals.tcp_flows = self.connections() as u64;
         totals.udp_flows = self.datagrams.len() as u64;
         totals
     }

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 
 use super::errors::{AddressInUse, EngineClosed, EngineError, InvalidConfig};
 use super::events::{self, EngineStats, PeerStats};
-use crate::driver::{self, Closed, Config, DerpMap, DialUdpError, Driver, Node, PeerConfig};
+use crate::driver::{self, Closed, Config, Congestion, DerpMap, DialUdpError, Driver, Node, PeerConfig, StackChoice};
 use crate::wire::keys::{self, Key};
 
 /// An IPv6 link inside the tunnel carries at least this (RFC 8200 §5), and a UDP packet outside at most that.
@@ -90,7 +90,8 @@ impl Engine {
     #[new]
     #[pyo3(signature = (
         private_key, disco_private_key, addresses, *, listen_port = 0, stack = "auto", block_direct = false,
-        force_websockets = false, tls_ca_pem = None, relay_headers = None, forward_to_loopback = false, mtu = 1280
+        force_websockets = false, tls_ca_pem = None, relay_headers = None, forward_to_loopback = false, mtu = 1280,
+        congestion_control = "auto"
     ))]
     #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn new(
@@ -106,12 +107,20 @@ impl Engine {
         relay_headers: Option<HashMap<String, String>>,
         forward_to_loopback: bool,
         mtu: usize,
+        congestion_control: &str,
     ) -> PyResult<Self> {
-        match stack {
-            "auto" | "portable" => {}
-            "kernel" => return Err(invalid(driver::NO_KERNEL_STACK)),
+        let stack = match stack {
+            "auto" => StackChoice::Auto,
+            "kernel" => StackChoice::Kernel,
+            "portable" => StackChoice::Portable,
             other => return Err(invalid(format!("`{other}` is no stack: use kernel, portable or auto"))),
-        }
+        };
+        let congestion = match congestion_control {
+            "auto" => Congestion::Auto,
+            "bbr" => Congestion::Bbr,
+            "cubic" => Congestion::Cubic,
+            other => return Err(invalid(format!("`{other}` is no congestion control: use bbr, cubic or auto"))),
+        };
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             return Err(invalid(format!("a node has 1 to {MAX_ADDRESSES} addresses, not {}", addresses.len())));
         }
@@ -130,7 +139,8 @@ impl Engine {
             relay_headers: headers.collect::<PyResult<_>>()?,
             forward_to_loopback,
             mtu,
-            auto_stack: stack == "auto",
+            stack,
+            congestion,
         };
         let public_key = keys::public_key(&config.private_key);
         let disco_public_key = keys::public_key(&config.disco_private_key);
@@ -151,13 +161,19 @@ impl Engine {
     /// Which stack runs.
     #[getter]
     fn stack(&self) -> &'static str {
-        self.driver.stack().0
+        self.driver.stack().name
     }
 
     /// Why that stack.
     #[getter]
     fn stack_reason(&self) -> &str {
-        self.driver.stack().1
+        &self.driver.stack().reason
+    }
+
+    /// The kernel's congestion control.
+    #[getter]
+    fn congestion_control(&self) -> &str {
+        &self.driver.stack().congestion
     }
 
     /// The bound UDP port.

@@ -208,6 +208,7 @@ class Node:
         relay_headers: dict[str, str] | None = None,
         private_key: bytes | None = None,
         tls_ca_pem: bytes | None = None,
+        stack: str = "auto",
     ) -> None:
         self.address = address
         self.engine = _engine.Engine(
@@ -219,6 +220,7 @@ class Node:
             force_websockets=force_websockets,
             relay_headers=relay_headers,
             tls_ca_pem=tls_ca_pem,
+            stack=stack,
         )
         self.seen: list[_engine.Event] = []
 

@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Whether the way to a peer takes no more for now.
-    fn blocked(&self, now: Instant, peer: PeerId) -> bool {
+    pub fn blocked(&self, now: Instant, peer: PeerId) -> bool {
         let Some(peer) = self.peers.get(peer) else { return false };
         let route = peer.path.route(now);
         match (route.direct, route.relay) {

@@ -1,0 +1,221 @@
+//! The kernel's TCP as a stack of this node: packets between its device and the tunnel.
+
+mod connections;
+mod dials;
+mod held;
+mod listeners;
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use slab::Slab;
+
+use super::node::{token, Node, DEVICE};
+use super::peers::PeerId;
+use crate::kernel::{Kernel, FRAME_ROOM};
+use crate::netstack::device::Span;
+use crate::netstack::packet::Ends;
+use crate::offload::{self, Coalescer, Header, Segment};
+use connections::Connections;
+use dials::Dial;
+use held::Held;
+use listeners::Listeners;
+
+/// Segments taken from the device before other work gets its turn: about a megabyte.
+const TURN: usize = 16;
+
+/// The kernel's TCP and what the node knows of it.
+pub struct KernelStack {
+    kernel: Kernel,
+    readable: bool,
+    buffer: Vec<u8>,
+    coalescer: Coalescer,
+    connections: Connections,
+    held: Held,
+    dials: Slab<Dial>,
+    listeners: Listeners,
+}
+
+impl KernelStack {
+    pub fn new(kernel: Kernel, registry: &Registry) -> io::Result<Self> {
+        registry.register(&mut SourceFd(&kernel.device.fd()), token(DEVICE, 0), Interest::READABLE)?;
+        Ok(Self {
+            kernel,
+            readable: true,
+            buffer: vec![0; FRAME_ROOM],
+            coalescer: Coalescer::default(),
+            connections: Connections::default(),
+            held: Held::default(),
+            dials: Slab::new(),
+            listeners: Listeners::default(),
+        })
+    }
+
+    /// The device has something.
+    pub fn wake(&mut self) {
+        self.readable = true;
+    }
+
+    pub fn busy(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether somebody waits for a connection to open.
+    pub fn opening(&self) -> bool {
+        !self.dials.is_empty() || self.listeners.waiting()
+    }
+
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Hand one packet to the kernel.
+    fn inject(&mut self, now: Instant, packet: &[u8]) -> io::Result<()> {
+        let (mut slab, mut alone) = (packet.to_vec(), Coalescer::default());
+        alone.push(&mut slab, Span { start: 0, end: packet.len() });
+        let (mut result, device, connections) = (Ok(()), &self.kernel.device, &mut self.connections);
+        alone.drain(&mut slab, |header, slab, pieces| {
+            note_inward(connections, now, slab, pieces);
+            result = device.write(header, slab, pieces);
+        });
+        result
+    }
+}
+
+/// Keep count of a connection to which a train belongs.
+fn note_inward(connections: &mut Connections, now: Instant, slab: &[u8], pieces: &[Span]) {
+    let Some((first, rest)) = pieces.split_first() else { return };
+    let Some(segment) = Segment::parse(&slab[first.start..first.end]) else { return };
+    let data = segment.data + rest.iter().map(|span| span.end - span.start).sum::<usize>();
+    connections.inward(now, &segment, data);
+}
+
+impl Node {
+    /// The largest inner packet for a peer: what its path carries.
+    pub fn inner_mtu(&self, _peer: PeerId) -> usize {
+        self.config.mtu
+    }
+
+    /// Take what the kernel wants sent.
+    pub fn device_turn(&mut self, now: Instant) {
+        let Some(kernel) = self.kernel.as_mut().filter(|kernel| kernel.readable) else { return };
+        let mut buffer = std::mem::take(&mut kernel.buffer);
+        for _ in 0..TURN {
+            let Some(kernel) = self.kernel.as_mut() else { break };
+            match kernel.kernel.device.read(&mut buffer) {
+                Ok(Some((header, span))) => self.on_device(now, header, &mut buffer[span.start..span.end]),
+                Ok(None) | Err(_) => {
+                    kernel.readable = false;
+                    break;
+                }
+            }
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.buffer = buffer;
+        }
+        self.wire.flush(now);
+    }
+
+    fn on_device(&mut self, now: Instant, header: Header, packet: &mut [u8]) {
+        // Whatever else a kernel sends, like looking for routers, is not for the tunnel.
+        let Some(segment) = Segment::parse(packet) else { return };
+        let ours = self.config.addresses.contains(&segment.source.0);
+        let Some(peer) = self.peers.owner(&segment.destination.0).filter(|_| ours) else { return };
+        let Some(kernel) = &mut self.kernel else { return };
+        kernel.connections.outward(now, &segment, segment.data);
+        let waits = kernel.held.holds(peer);
+        if !waits && !self.blocked(now, peer) {
+            self.send_cut(now, peer, &header, packet);
+        } else if !self.kernel.as_mut().is_some_and(|kernel| kernel.held.push(peer, header, packet)) {
+            self.totals.dropped_packets += 1;
+        }
+    }
+
+    fn send_cut(&mut self, now: Instant, peer: PeerId, header: &Header, packet: &mut [u8]) {
+        let limit = self.inner_mtu(peer);
+        if !offload::cut(header, packet, limit, |packet| self.send_inner(now, peer, packet)) {
+            self.totals.dropped_packets += 1;
+        }
+    }
+
+    /// Send what waited, where the way out has room again.
+    pub fn feed_held(&mut self, now: Instant) {
+        let Some(kernel) = self.kernel.as_ref().filter(|kernel| !kernel.held.is_empty()) else { return };
+        for peer in kernel.held.peers() {
+            while !self.blocked(now, peer) {
+                let Some((header, mut packet)) = self.kernel.as_mut().and_then(|kernel| kernel.held.pop(peer)) else {
+                    break;
+                };
+                self.send_cut(now, peer, &header, &mut packet);
+            }
+        }
+        self.wire.flush(now);
+    }
+
+    /// A segment for us stands in the slab.
+    pub fn kernel_on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if !opens || kernel.connections.contains(&ends) {
+            self.slab.used = span.end; // it stays there until the end of the batch
+            kernel.coalescer.push(&mut self.slab.bytes, span);
+            return;
+        }
+        let opening = self.slab.bytes[span.start..span.end].to_vec();
+        self.kernel_opening(now, peer, ends, opening);
+    }
+
+    /// Hand the segments of the present batch to the kernel.
+    pub fn feed_kernel(&mut self, now: Instant) {
+        let Some(kernel) = self.kernel.as_mut().filter(|kernel| !kernel.coalescer.is_empty()) else { return };
+        let KernelStack { kernel: Kernel { device, .. }, coalescer, connections, .. } = &mut **kernel;
+        let mut dropped = 0;
+        coalescer.drain(&mut self.slab.bytes, |header, slab, pieces| {
+            note_inward(connections, now, slab, pieces);
+            if device.write(header, slab, pieces).is_err() {
+                dropped += pieces.len() as u64;
+            }
+        });
+        self.totals.dropped_packets += dropped;
+    }
+
+    /// Hand one packet to the kernel.
+    fn inject(&mut self, now: Instant, packet: &[u8]) {
+        if self.kernel.as_mut().is_some_and(|kernel| kernel.inject(now, packet).is_err()) {
+            self.totals.dropped_packets += 1;
+        }
+    }
+
+    /// Reset every connection to an address, on both sides.
+    pub fn kernel_reset_to(&mut self, now: Instant, address: Ipv6Addr) {
+        let peer = self.peers.owner(&address);
+        let Some(kernel) = &mut self.kernel else { return };
+        if let Some(peer) = peer {
+            kernel.held.forget(peer);
+        }
+        for (ends, reset) in kernel.connections.take(address) {
+            let turned = Ends { local: ends.remote, remote: ends.local };
+            let acknowledged = reset.outward.last().copied().unwrap_or(0);
+            for number in &reset.inward {
+                self.inject(now, &offload::reset(&turned, *number, acknowledged));
+            }
+            let acknowledged = reset.inward.last().copied().unwrap_or(0);
+            for number in reset.outward.iter().filter(|_| peer.is_some()) {
+                self.send_inner(now, peer.unwrap_or_default(), &offload::reset(&ends, *number, acknowledged));
+            }
+        }
+        self.fail_dials(address);
+        self.forget_waiting(address);
+    }
+
+    /// End what has waited too long.
+    pub fn tick_kernel(&mut self, now: Instant) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.connections.tick(now);
+        }
+        self.tick_dials(now);
+        self.tick_listeners(now);
+    }
+}
