@@ -46,12 +46,15 @@ class Engine:
         force_websockets: bool = False,
         tls_ca_pem: bytes | None = None,
         relay_headers: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
         forward_to_loopback: bool = False,
         mtu: int = 1280,
     ) -> None:
         """Start a node with these inner `addresses` (plain IPv6 texts, no prefix length).
 
         `stack`: "kernel", "portable" or "auto" (try the kernel's TCP, fall back; `stack_reason` says why).
+        `proxies`: HTTP proxies to reach relays by: `{"https": …, "http": …, "no": …}`, values as those of the variables
+        `HTTPS_PROXY` (relays with TLS), `HTTP_PROXY` (without) and `NO_PROXY`.
         `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
         (an agent); otherwise it is refused (a client).
 
@@ -97,8 +100,12 @@ class Engine:
         home_region: int,
         endpoints: Sequence[str],
         keepalive: bool,
+        fallback_regions: Sequence[int] = (),
     ) -> None:
-        """Add a peer, or change what is known of it; a changed disco key drops its session and path."""
+        """Add a peer, or change what is known of it; a changed disco key drops its session and path.
+
+        `fallback_regions`: where else it is likely to be found when its home is gone, best first.
+        """
 
     def remove_peer(self, key: bytes) -> None:
         """Forget a peer; its connections are reset. Unknown keys are ignored."""

@@ -1,5 +1,6 @@
 //! The engine's thread: sockets, timers and the node that they drive.
 
+mod base64;
 mod capture;
 mod datagrams;
 mod derp;
@@ -16,6 +17,7 @@ pub mod outbox;
 mod packets;
 mod peers;
 mod pings;
+mod proxy;
 mod random;
 mod relays;
 pub mod splice;
@@ -24,6 +26,7 @@ mod tls;
 mod udp;
 mod views;
 mod websocket;
+mod whereabouts;
 
 use std::net::Ipv6Addr;
 use std::os::fd::RawFd;
@@ -41,6 +44,7 @@ pub use local::duplicate;
 pub use map::DerpMap;
 pub use node::Node;
 pub use peers::PeerConfig;
+pub use proxy::Proxies;
 pub use views::{CandidateView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
@@ -84,6 +88,7 @@ pub struct Config {
     pub force_websockets: bool,
     pub tls_ca_pem: Option<Vec<u8>>,
     pub relay_headers: Vec<(String, String)>,
+    pub proxies: Proxies,
     pub forward_to_loopback: bool,
     pub mtu: usize,
     /// Whether the stack was left to the engine, so that it owes a reason.

@@ -12,12 +12,15 @@ use super::home::{self, History};
 use super::map::RelayNode;
 use super::node::{loopback, token, Node, PROBE};
 use super::outbox::{Event, NetInfo};
+use super::relays::Target;
 use super::stream::Stream;
 use super::{interfaces, random};
 use crate::wire::stun;
 
 /// A report is finished after this, whatever is missing.
 const LIMIT: Duration = Duration::from_secs(2);
+/// While there is no home yet: regions that did not answer within this are not waited for.
+const EARLY: Duration = Duration::from_millis(60);
 /// Requests that were not answered are sent again at these times.
 const REPEATS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(700)];
 /// From then on a region whose STUN servers say nothing is measured by HTTP.
@@ -56,9 +59,10 @@ struct Check {
     started_at: Instant,
     repeats: usize,
     asked_http: bool,
+    looked_early: bool,
     /// Names that the DNS was asked for.
     resolving: usize,
-    targets: Vec<Target>,
+    targets: Vec<StunTarget>,
     sent: HashMap<stun::TxId, (usize, Instant)>,
     latencies: BTreeMap<(u16, bool), Duration>,
     can_send: [bool; 2],
@@ -66,7 +70,7 @@ struct Check {
 }
 
 /// A STUN server at one address.
-struct Target {
+struct StunTarget {
     region: u16,
     name: String,
     to: SocketAddr,
@@ -91,6 +95,9 @@ impl Netcheck {
         }
         if !check.asked_http {
             next = next.min(check.started_at + HTTP_AFTER);
+        }
+        if !check.looked_early {
+            next = next.min(check.started_at + EARLY);
         }
         Some(next)
     }
@@ -206,6 +213,7 @@ impl Node {
         let best = check.latencies.entry((target.region, from.is_ipv6())).or_insert(latency);
         *best = latency.min(*best);
         target.answer = Some(answer.mapped);
+        self.choose_home_early(now);
         self.finish_netcheck(now);
     }
 
@@ -222,21 +230,26 @@ impl Node {
             wanted.extend(described.relays().next().map(|node| (*region, node.clone())));
         }
         for (region, node) in wanted {
-            if let Some(known) = self.wire.relays.names.of(now, &node) {
-                if let Some(address) = known.first() {
-                    self.begin_probe(now, region, &node, *address);
+            let host = match self.wire.relays.targets(now, &node) {
+                Ok(targets) => {
+                    if let Some(target) = targets.first() {
+                        self.begin_probe(now, region, target);
+                    }
+                    continue;
                 }
-                continue;
-            }
+                Err(host) => host,
+            };
             let Some(check) = &mut self.netcheck.check else { return };
             check.resolving += 1;
-            resolve(self.courier.clone(), vec![node.host_name.clone()], move |engine, now, found| {
-                let addresses = engine.learn_names(now, found);
+            resolve(self.courier.clone(), vec![host], move |engine, now, found| {
+                engine.learn_names(now, found);
                 if let Some(check) = &mut engine.netcheck.check {
                     check.resolving = check.resolving.saturating_sub(1);
                 }
-                if let Some(address) = addresses.into_iter().find(|address| node.allows(*address)) {
-                    engine.begin_probe(now, region, &node, address);
+                if let Some(target) =
+                    engine.wire.relays.targets(now, &node).ok().and_then(|found| found.first().cloned())
+                {
+                    engine.begin_probe(now, region, &target);
                 }
                 engine.finish_netcheck(now);
             });
@@ -254,13 +267,14 @@ impl Node {
         all
     }
 
-    fn begin_probe(&mut self, now: Instant, region: u16, node: &RelayNode, address: IpAddr) {
-        let Ok(mut stream) = self.wire.relays.stream_to(node, address) else { return };
+    fn begin_probe(&mut self, now: Instant, region: u16, target: &Target) {
+        let Ok(mut stream) = self.wire.relays.stream_to(target) else { return };
         let entry = self.netcheck.probes.vacant_entry();
         let id = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.registry.register(stream.socket(), token(PROBE, id), interest).is_ok() {
-            entry.insert(Probe { region, v6: address.is_ipv6(), host: node.host_header(), stream, asked_at: None });
+            let (v6, host) = (target.to.is_ipv6(), target.node.host_header());
+            entry.insert(Probe { region, v6, host, stream, asked_at: None });
             self.probe_ready(now, id);
         }
     }
@@ -279,7 +293,26 @@ impl Node {
             Err(_) => {} // the region stays unmeasured
         }
         self.drop_probe(id);
+        self.choose_home_early(now);
         self.finish_netcheck(now);
+    }
+
+    /// At the start live by the nearest region as soon as it shows, rather than when the last server has answered.
+    fn choose_home_early(&mut self, now: Instant) {
+        let Some(check) = &self.netcheck.check else { return };
+        if self.wire.relays.home != 0 {
+            return;
+        }
+        let measured = |region: u16| check.latencies.keys().any(|(of, _)| *of == region);
+        let relays: Vec<u16> = self.wire.relays.map.relays().filter(|region| !measured(*region)).collect();
+        let nearest = self.wire.relays.map.relays().filter(|region| measured(*region)).count();
+        let patient = now.saturating_duration_since(check.started_at) < EARLY;
+        if nearest == 0 || (!relays.is_empty() && patient) {
+            return;
+        }
+        let latencies = check.latencies.clone();
+        self.choose_home(now, &latencies);
+        self.report_early(now);
     }
 
     fn drop_probe(&mut self, id: usize) {
@@ -292,6 +325,8 @@ impl Node {
         let Some(check) = &mut self.netcheck.check else { return };
         let since = now.saturating_duration_since(check.started_at);
         let (mut repeat, mut ask_http) = (false, false);
+        let early = !check.looked_early && since >= EARLY;
+        check.looked_early |= early;
         if REPEATS.get(check.repeats).is_some_and(|at| since >= *at) {
             check.repeats += 1;
             repeat = true;
@@ -299,6 +334,9 @@ impl Node {
         if !check.asked_http && since >= HTTP_AFTER {
             check.asked_http = true;
             ask_http = true;
+        }
+        if early {
+            self.choose_home_early(now);
         }
         if repeat {
             self.send_stun(now);
@@ -347,7 +385,7 @@ impl Node {
 
     fn take_results(&mut self, now: Instant, check: Check) {
         let answers = check.targets.iter().filter_map(|target| Some((target, target.answer?)));
-        let answers: Vec<(&Target, SocketAddr)> = answers.collect();
+        let answers: Vec<(&StunTarget, SocketAddr)> = answers.collect();
         let mut mapped: Vec<SocketAddr> = Vec::new();
         for (_, answer) in &answers {
             if !mapped.contains(answer) {
@@ -384,17 +422,26 @@ impl Node {
     }
 
     fn choose_home(&mut self, now: Instant, latencies: &BTreeMap<(u16, bool), Duration>) {
+        let relays = &self.wire.relays;
+        let (home, standby) = (relays.home, relays.standby);
+        // A region whose relay does not work may still answer STUN.
+        let usable = |region: &u16| *region == home || !relays.failing(now, *region);
+        let regions: Vec<u16> = relays.map.relays().filter(usable).collect();
         let mut current: BTreeMap<u16, Duration> = BTreeMap::new();
-        let relays: Vec<u16> = self.wire.relays.map.relays().collect();
-        for ((region, _), latency) in latencies.iter().filter(|((region, _), _)| relays.contains(region)) {
+        for ((region, _), latency) in latencies.iter().filter(|((region, _), _)| regions.contains(region)) {
             let best = current.entry(*region).or_insert(*latency);
             *best = (*best).min(*latency);
         }
-        let scores = &self.wire.relays.map.scores;
-        let home = self.netcheck.history.choose(now, &current, scores, self.wire.relays.home);
-        let fallback = || relays.get(home::any(relays.len(), random::fraction())).copied().unwrap_or(0);
-        let home = home.filter(|home| relays.contains(home)).unwrap_or_else(fallback);
-        self.wire.relays.set_home(now, home);
+        if relays.failing(now, home) && current.len() > 1 {
+            current.remove(&home);
+        }
+        let chosen = self.netcheck.history.choose(now, &current, &relays.map.scores, home);
+        let fallback = || regions.get(home::any(regions.len(), random::fraction())).copied().unwrap_or(0);
+        let chosen = chosen.filter(|region| regions.contains(region)).unwrap_or_else(fallback);
+        let others: Vec<u16> = regions.into_iter().filter(|region| *region != chosen).collect();
+        let standby = home::second(&others, &current, &relays.map.scores, standby);
+        self.wire.relays.set_home(now, chosen);
+        self.wire.relays.set_standby(now, standby.unwrap_or(0));
     }
 
     /// The home region is known before anything was measured: peers may hear of us at once.
@@ -442,6 +489,7 @@ impl Check {
             started_at: now,
             repeats: 0,
             asked_http: false,
+            looked_early: false,
             resolving: 0,
             targets: Vec::new(),
             sent: HashMap::new(),
@@ -455,7 +503,7 @@ impl Check {
         let Some(port) = node.stun_port() else { return };
         let to = SocketAddr::new(address, port);
         if node.allows(address) && !self.targets.iter().any(|target| target.to == to) {
-            self.targets.push(Target { region, name: node.name.clone(), to, answer: None });
+            self.targets.push(StunTarget { region, name: node.name.clone(), to, answer: None });
         }
     }
 }

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 
 use super::errors::{AddressInUse, EngineClosed, EngineError, InvalidConfig};
 use super::events::{self, EngineStats, PeerStats};
-use crate::driver::{self, Closed, Config, DerpMap, DialUdpError, Driver, Node, PeerConfig};
+use crate::driver::{self, Closed, Config, DerpMap, DialUdpError, Driver, Node, PeerConfig, Proxies};
 use crate::wire::keys::{self, Key};
 
 /// An IPv6 link inside the tunnel carries at least this (RFC 8200 §5), and a UDP packet outside at most that.
@@ -67,6 +67,15 @@ fn header(name: String, value: String) -> PyResult<(String, String)> {
     Ok((name, value))
 }
 
+/// Read `{"https": …, "http": …, "no": …}`, the values of the variables of those names.
+fn proxies(texts: &HashMap<String, String>) -> PyResult<Proxies> {
+    let text = |name: &str| texts.get(name).map_or("", String::as_str);
+    if let Some(unknown) = texts.keys().find(|name| !["https", "http", "no"].contains(&name.as_str())) {
+        return Err(invalid(format!("proxies has `{unknown}`: use https, http and no")));
+    }
+    Proxies::parse(text("https"), text("http"), text("no")).map_err(invalid)
+}
+
 impl Engine {
     fn token(&self) -> u64 {
         self.next_token.fetch_add(1, Ordering::Relaxed)
@@ -90,7 +99,8 @@ impl Engine {
     #[new]
     #[pyo3(signature = (
         private_key, disco_private_key, addresses, *, listen_port = 0, stack = "auto", block_direct = false,
-        force_websockets = false, tls_ca_pem = None, relay_headers = None, forward_to_loopback = false, mtu = 1280
+        force_websockets = false, tls_ca_pem = None, relay_headers = None, proxies = None, forward_to_loopback = false,
+        mtu = 1280
     ))]
     #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn new(
@@ -104,6 +114,7 @@ impl Engine {
         force_websockets: bool,
         tls_ca_pem: Option<&[u8]>,
         relay_headers: Option<HashMap<String, String>>,
+        proxies: Option<HashMap<String, String>>,
         forward_to_loopback: bool,
         mtu: usize,
     ) -> PyResult<Self> {
@@ -128,6 +139,7 @@ impl Engine {
             force_websockets,
             tls_ca_pem: tls_ca_pem.map(<[u8]>::to_vec),
             relay_headers: headers.collect::<PyResult<_>>()?,
+            proxies: self::proxies(&proxies.unwrap_or_default())?,
             forward_to_loopback,
             mtu,
             auto_stack: stack == "auto",
@@ -187,7 +199,8 @@ impl Engine {
         self.tell(move |node, now| node.set_block_direct(now, block))
     }
 
-    #[pyo3(signature = (key, *, disco_key, allowed_ips, home_region, endpoints, keepalive))]
+    #[pyo3(signature = (key, *, disco_key, allowed_ips, home_region, endpoints, keepalive, fallback_regions = Vec::new()))]
+    #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn set_peer(
         &self,
         key: &[u8],
@@ -196,6 +209,7 @@ impl Engine {
         home_region: u16,
         endpoints: Vec<String>,
         keepalive: bool,
+        fallback_regions: Vec<u16>,
     ) -> PyResult<()> {
         let endpoint = |text: &String| {
             text.parse::<SocketAddr>()
@@ -206,6 +220,7 @@ impl Engine {
             disco_key: self::key(disco_key, "a peer's disco_key")?,
             addresses: allowed_ips.iter().map(|text| address(text)).collect::<PyResult<_>>()?,
             home_region,
+            fallback_regions,
             endpoints: endpoints.iter().map(endpoint).collect::<PyResult<_>>()?,
             keepalive,
         };
