@@ -12,7 +12,7 @@ use super::home::{self, History};
 use super::map::RelayNode;
 use super::node::{loopback, token, Node, PROBE};
 use super::outbox::{Event, NetInfo};
-use super::relays::Target;
+use super::relays::{Target, Unknown};
 use super::stream::Stream;
 use super::{interfaces, random};
 use crate::wire::stun;
@@ -237,7 +237,8 @@ impl Node {
                     }
                     continue;
                 }
-                Err(host) => host,
+                Err(Unknown::Name(host)) => host,
+                Err(Unknown::Never(_)) => continue,
             };
             let Some(check) = &mut self.netcheck.check else { return };
             check.resolving += 1;

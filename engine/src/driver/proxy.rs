@@ -23,8 +23,9 @@ pub struct Proxy {
 /// The proxies of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
-    https: Option<Proxy>,
-    http: Option<Proxy>,
+    /// What is written but cannot be used is an error for whoever would need it, and for nobody else.
+    https: Option<Result<Proxy, String>>,
+    http: Option<Result<Proxy, String>>,
     exceptions: Vec<Exception>,
 }
 
@@ -46,22 +47,24 @@ enum Exception {
 }
 
 impl Proxies {
-    /// Read the values of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; empty ones count as absent. The error is a
-    /// sentence.
-    pub fn parse(https: &str, http: &str, no: &str) -> Result<Self, String> {
-        let read = |text: &str| if text.trim().is_empty() { Ok(None) } else { Proxy::parse(text.trim()).map(Some) };
+    /// Read the values of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; empty ones count as absent.
+    pub fn parse(https: &str, http: &str, no: &str) -> Self {
+        let read = |text: &str| (!text.trim().is_empty()).then(|| Proxy::parse(text.trim()));
         let exceptions = no.split([',', ' ']).map(str::trim).filter(|text| !text.is_empty());
-        Ok(Self { https: read(https)?, http: read(http)?, exceptions: exceptions.map(Exception::parse).collect() })
+        Self { https: read(https), http: read(http), exceptions: exceptions.map(Exception::parse).collect() }
     }
 
-    /// The proxy for a server; `tls` says whether it is reached by TLS.
-    pub fn find(&self, tls: bool, host: &str, port: u16) -> Option<&Proxy> {
-        let proxy = if tls { self.https.as_ref() } else { self.http.as_ref() }?;
+    /// The proxy for a server; `tls` says whether it is reached by TLS. The error is a sentence.
+    pub fn find(&self, tls: bool, host: &str, port: u16) -> Result<Option<&Proxy>, String> {
+        let Some(proxy) = (if tls { self.https.as_ref() } else { self.http.as_ref() }) else { return Ok(None) };
         let name = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
         let address: Option<IpAddr> = name.parse().ok();
         let here = name == "localhost" || address.is_some_and(|address| address.is_loopback());
         let excepted = self.exceptions.iter().any(|exception| exception.covers(&name, address, port));
-        (!here && !excepted).then_some(proxy)
+        if here || excepted {
+            return Ok(None);
+        }
+        proxy.as_ref().map(Some).map_err(String::clone)
     }
 }
 
@@ -214,22 +217,22 @@ mod tests {
     use super::*;
 
     fn proxies(no: &str) -> Proxies {
-        Proxies::parse("http://one:3128", "two", no).expect("valid")
+        Proxies::parse("http://one:3128", "two", no)
     }
 
     #[test]
     fn the_scheme_chooses_the_proxy_and_this_machine_has_none() {
         let proxies = proxies("");
-        let found = |tls, host| proxies.find(tls, host, 443).map(Proxy::name);
+        let found = |tls, host| proxies.find(tls, host, 443).expect("usable").map(Proxy::name);
         assert_eq!(found(true, "relay.example"), Some("one:3128".into()));
         assert_eq!(found(false, "relay.example"), Some("two:80".into()));
         assert_eq!([found(true, "localhost"), found(true, "127.0.0.9"), found(false, "[::1]")], [None, None, None]);
-        assert_eq!(Proxies::default().find(true, "relay.example", 443), None);
+        assert_eq!(Proxies::default().find(true, "relay.example", 443), Ok(None));
     }
 
     #[test]
     fn exceptions_are_domains_addresses_networks_and_ports() {
-        let excepted = |no: &str, host: &str, port| proxies(no).find(true, host, port).is_none();
+        let excepted = |no: &str, host: &str, port| proxies(no).find(true, host, port) == Ok(None);
         assert!(excepted("example.com", "example.com", 443));
         assert!(excepted("other, example.com", "a.Example.com.", 443));
         assert!(!excepted("example.com", "anexample.com", 443));
@@ -246,8 +249,8 @@ mod tests {
 
     #[test]
     fn the_request_names_the_relay_and_carries_the_password() {
-        let found = Proxies::parse("http://me:p%40ss%zz@[fd00::1]:8080/x", "", "").expect("valid");
-        let proxy = found.find(true, "relay.example", 443).expect("a proxy");
+        let found = Proxies::parse("http://me:p%40ss%zz@[fd00::1]:8080/x", "", "");
+        let proxy = found.find(true, "relay.example", 443).expect("usable").expect("a proxy");
         assert_eq!(proxy.name(), "fd00::1:8080");
         assert_eq!(
             proxy.connect_request("relay.example", 8443),
@@ -257,15 +260,17 @@ mod tests {
                 base64(b"me:p@ss%zz")
             )
         );
-        assert!(proxies("").https.expect("a proxy").connect_request("::2", 1).starts_with("CONNECT [::2]:1 HTTP/1.1"));
+        assert!(proxy.connect_request("::2", 1).starts_with("CONNECT [::2]:1 HTTP/1.1"));
     }
 
     #[test]
     fn what_cannot_be_used_is_said_without_the_password() {
-        let error = Proxies::parse("socks5://me:secret@host:1", "", "").expect_err("no such proxies");
+        let proxies = Proxies::parse("socks5://me:secret@host:1", "", "near");
+        let error = proxies.find(true, "relay.example", 443).expect_err("no such proxies");
+        assert_eq!((proxies.find(true, "near", 443), proxies.find(false, "x", 80)), (Ok(None), Ok(None)));
         assert!(error.contains("socks5://…@host:1") && !error.contains("secret"), "{error}");
         for text in ["http://", "http://host:0", "http://host:x", "http://ho st"] {
-            assert!(Proxies::parse(text, "", "").is_err(), "{text}");
+            assert!(Proxies::parse(text, "", "").find(true, "x", 443).is_err(), "{text}");
         }
     }
 

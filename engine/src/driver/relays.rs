@@ -41,6 +41,15 @@ pub struct Target {
     tunnel: Option<Tunnel>,
 }
 
+/// Why it is not known yet where a relay can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// The DNS must be asked for this name.
+    Name(String),
+    /// It cannot be; the text is a sentence.
+    Never(String),
+}
+
 /// A link that the map no longer asks for: peers may still send there.
 struct Former {
     link: Link,

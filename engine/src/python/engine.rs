@@ -73,7 +73,7 @@ fn proxies(texts: &HashMap<String, String>) -> PyResult<Proxies> {
     if let Some(unknown) = texts.keys().find(|name| !["https", "http", "no"].contains(&name.as_str())) {
         return Err(invalid(format!("proxies has `{unknown}`: use https, http and no")));
     }
-    Proxies::parse(text("https"), text("http"), text("no")).map_err(invalid)
+    Ok(Proxies::parse(text("https"), text("http"), text("no")))
 }
 
 impl Engine {

@@ -206,6 +206,7 @@ class Node:
         block_direct: bool = False,
         force_websockets: bool = False,
         relay_headers: dict[str, str] | None = None,
+        proxies: dict[str, str] | None = None,
         private_key: bytes | None = None,
         tls_ca_pem: bytes | None = None,
     ) -> None:
@@ -218,6 +219,7 @@ class Node:
             block_direct=block_direct,
             force_websockets=force_websockets,
             relay_headers=relay_headers,
+            proxies=proxies,
             tls_ca_pem=tls_ca_pem,
         )
         self.seen: list[_engine.Event] = []

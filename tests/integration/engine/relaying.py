@@ -31,8 +31,11 @@ def connected_to(region: int, *, connected: bool = True) -> Callable[[_engine.Ev
     """Match the news that a relay was connected, or lost."""
 
     def wanted(event: _engine.Event) -> _engine.RelayChanged | None:
-        mine = isinstance(event, _engine.RelayChanged) and event.region == region and event.connected == connected
-        return event if mine else None
+        match event:
+            case _engine.RelayChanged(of, now) if (of, now) == (region, connected):
+                return event
+            case _:
+                return None
 
     return wanted
 

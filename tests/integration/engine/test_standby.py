@@ -153,31 +153,29 @@ def test_a_region_withdrawn_under_load_costs_nothing(told_first: str) -> None:
 
 
 def test_a_region_that_moves_to_another_address_keeps_its_connections() -> None:
-    with RelayServer() as one, RelayServer() as moved:
-        with pair(regions_map({FIRST: one.port})) as (client, agent):
-            near, far = connection(client, agent)
-            with near, far:
-                echo(near, far)
-                client.engine.set_derp_map(regions_map({FIRST: moved.port}))
-                client.wait(connected_to(FIRST))
-                agent.engine.set_derp_map(regions_map({FIRST: moved.port}))
-                agent.wait(connected_to(FIRST))
-                echo(near, far, b"x" * 100_000)
-                assert moved.relay.stats().packets_sent > 0
+    with RelayServer() as one, RelayServer() as moved, pair(regions_map({FIRST: one.port})) as (client, agent):
+        near, far = connection(client, agent)
+        with near, far:
+            echo(near, far)
+            client.engine.set_derp_map(regions_map({FIRST: moved.port}))
+            client.wait(connected_to(FIRST))
+            agent.engine.set_derp_map(regions_map({FIRST: moved.port}))
+            agent.wait(connected_to(FIRST))
+            echo(near, far, b"x" * 100_000)
+            assert moved.relay.stats().packets_sent > 0
 
 
 def test_a_new_region_and_a_new_name_leave_the_connected_relay_alone() -> None:
-    with RelayServer() as one, RelayServer() as two:
-        with pair(regions_map({FIRST: one.port})) as (client, agent):
-            near, far = connection(client, agent)
-            with near, far:
-                before = len([request for request in one.requests if "Upgrade" in request])
-                more = regions_map({FIRST: one.port, SECOND: two.port}, scores=NEAR_FIRST)
-                for node in (client, agent):
-                    node.engine.set_derp_map(more.replace(b'"RegionName": "Test"', b'"RegionName": "Renamed"'))
-                    node.wait(connected_to(SECOND))
-                echo(near, far)
-                assert len([request for request in one.requests if "Upgrade" in request]) == before
+    with RelayServer() as one, RelayServer() as two, pair(regions_map({FIRST: one.port})) as (client, agent):
+        near, far = connection(client, agent)
+        with near, far:
+            before = len([request for request in one.requests if "Upgrade" in request])
+            more = regions_map({FIRST: one.port, SECOND: two.port}, scores=NEAR_FIRST)
+            for node in (client, agent):
+                node.engine.set_derp_map(more.replace(b'"RegionName": "Test"', b'"RegionName": "Renamed"'))
+                node.wait(connected_to(SECOND))
+            echo(near, far)
+            assert len([request for request in one.requests if "Upgrade" in request]) == before
 
 
 def test_a_map_without_relays_is_survived() -> None:

@@ -13,7 +13,7 @@ use super::super::map::RelayNode;
 use super::super::node::{token, RELAY};
 use super::super::random;
 use super::super::stream::{Stream, Tunnel};
-use super::{Former, Relays, Slot, Target, FORMER};
+use super::{Former, Relays, Slot, Target, Unknown, FORMER};
 
 /// First and last pause between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -30,10 +30,12 @@ impl Relays {
         let Some(described) = self.map.regions.get(&region) else { return };
         let nodes: Vec<RelayNode> = described.relays().cloned().collect();
         let (mut targets, mut unknown) = (VecDeque::new(), Vec::new());
+        let mut reason = format!("region {region} has no relay with an address that can be used");
         for node in nodes {
             match self.targets(now, &node) {
                 Ok(found) => targets.extend(found),
-                Err(host) => unknown.push(host),
+                Err(Unknown::Name(host)) => unknown.push(host),
+                Err(Unknown::Never(why)) => reason = why,
             }
         }
         let slot = self.slots.entry(region).or_default();
@@ -46,23 +48,22 @@ impl Relays {
                 node.wire.relays.resolved(now, region, found);
             });
         } else if unknown.is_empty() {
-            let reason = format!("region {region} has no relay with an address that can be used");
             self.lost(now, region, Ended::because(reason));
         }
     }
 
-    /// Where a node can be reached, through a proxy where there is one; the error is a name that the DNS must be asked.
-    pub fn targets(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, String> {
+    /// Where a node can be reached, through a proxy where there is one.
+    pub fn targets(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, Unknown> {
         let port = node.relay_port();
         let target = |to, tunnel| Target { node: node.clone(), to, tunnel };
-        match self.proxies.find(!node.force_http, &node.host_name, port) {
+        match self.proxies.find(!node.force_http, &node.host_name, port).map_err(Unknown::Never)? {
             Some(proxy) => {
-                let found = self.names.find(now, &proxy.host).ok_or_else(|| proxy.host.clone())?;
+                let found = self.names.find(now, &proxy.host).ok_or_else(|| Unknown::Name(proxy.host.clone()))?;
                 let tunnel = Tunnel::new(proxy, &node.host_name, port);
                 Ok(found.into_iter().map(|ip| target(SocketAddr::new(ip, proxy.port), Some(tunnel.clone()))).collect())
             }
             None => {
-                let found = self.names.of(now, node).ok_or_else(|| node.host_name.clone())?;
+                let found = self.names.of(now, node).ok_or_else(|| Unknown::Name(node.host_name.clone()))?;
                 Ok(found.into_iter().map(|ip| target(SocketAddr::new(ip, port), None)).collect())
             }
         }
