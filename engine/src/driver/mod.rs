@@ -2,6 +2,7 @@
 
 mod base64;
 mod capture;
+mod certificate;
 mod datagrams;
 mod derp;
 mod dns;

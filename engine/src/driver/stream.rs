@@ -107,7 +107,7 @@ impl Stream {
             }
             if let Err(error) = tls.process_new_packets() {
                 let _ = tls.write_tls(&mut self.tcp); // the alert that says why, if it fits
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                return Err(in_words(error));
             }
         }
     }
@@ -236,6 +236,17 @@ fn read_tls(tls: &mut ClientConnection, tcp: &mut TcpStream, into: &mut Vec<u8>)
     let closed = state.peer_has_closed();
     read_plain(tls, into)?;
     Ok(count > 0 && !closed)
+}
+
+/// Say what went wrong with TLS.
+fn in_words(error: rustls::Error) -> io::Error {
+    match error {
+        rustls::Error::General(sentence) => io::Error::other(sentence),
+        rustls::Error::InvalidMessage(_) => {
+            io::Error::other("the relay, or what answers in its place, does not speak TLS")
+        }
+        other => io::Error::other(format!("TLS with the relay failed: {other}")),
+    }
 }
 
 /// Append what TLS has decrypted; says whether there was any.
