@@ -47,6 +47,7 @@ class Engine:
         tls_ca_pem: bytes | None = None,
         relay_headers: Mapping[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        port_mapping: bool = False,
         forward_to_loopback: bool = False,
         mtu: int = 1280,
     ) -> None:
@@ -56,6 +57,7 @@ class Engine:
         `tls_ca_pem`: authorities to trust besides the system's (or those of `SSL_CERT_FILE`).
         `proxies`: HTTP proxies to reach relays by: `{"https": …, "http": …, "no": …}`, values as those of the variables
         `HTTPS_PROXY` (relays with TLS), `HTTP_PROXY` (without) and `NO_PROXY`.
+        `port_mapping`: ask the gateway for a port that leads to us (PCP, NAT-PMP, UPnP).
         `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
         (an agent); otherwise it is refused (a client).
 
@@ -249,6 +251,44 @@ class NetInfo:
     global_v4: str
     global_v6: str
     stun_answers: dict[str, str]
+    standby_region: int
+    """The region whose relay takes over when that of the preferred one is lost; 0 for none."""
+    stun_servers: list[StunServer]
+    region_errors: dict[int, str]
+    """Regions whose relay cannot be used, and why."""
+    captive_portal: bool | None
+    port_mapping: PortMapping
+    warnings: list[str]
+    """What a person should know, in sentences."""
+
+@final
+class StunServer:
+    """A STUN server at one `address` (empty: its name could not be resolved), and what it said.
+
+    `mapped` is how it sees us, empty without an answer; `error` then says why.
+    """
+
+    region: int
+    name: str
+    address: str
+    mapped: str
+    latency_seconds: float | None
+    error: str
+
+@final
+class PortMapping:
+    """What became of asking the gateway for a port.
+
+    `protocol` is "PCP", "NAT-PMP" or "UPnP", with the `external` endpoint that leads to us; both are empty when there
+    is none, and `reason` says why. The booleans tell who answered; `None` when nobody was asked.
+    """
+
+    protocol: str
+    external: str
+    reason: str
+    pcp: bool | None
+    nat_pmp: bool | None
+    upnp: bool | None
 
 @final
 class Candidate:

@@ -37,9 +37,11 @@ impl Names {
         (now.saturating_duration_since(*at) <= FRESH).then(|| found.clone())
     }
 
-    /// Go on with an old answer where the DNS gives none; says whether there is one.
-    pub fn reuse(&mut self, now: Instant, host: &str) -> bool {
-        self.known.get_mut(host).map(|(at, _)| *at = now).is_some()
+    /// Go on with an old answer where the DNS gives none.
+    pub fn reuse(&mut self, now: Instant, host: &str) -> Option<Vec<IpAddr>> {
+        let (at, found) = self.known.get_mut(host)?;
+        *at = now;
+        Some(found.clone())
     }
 
     /// Remember what the DNS answered.

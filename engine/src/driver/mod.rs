@@ -18,6 +18,7 @@ pub mod outbox;
 mod packets;
 mod peers;
 mod pings;
+mod portmap;
 mod proxy;
 mod random;
 mod relays;
@@ -90,6 +91,8 @@ pub struct Config {
     pub tls_ca_pem: Option<Vec<u8>>,
     pub relay_headers: Vec<(String, String)>,
     pub proxies: Proxies,
+    /// Whether the gateway is asked for a port.
+    pub port_mapping: bool,
     pub forward_to_loopback: bool,
     pub mtu: usize,
     /// Whether the stack was left to the engine, so that it owes a reason.

@@ -178,6 +178,17 @@ impl Relays {
         self.slots.iter().filter_map(|(region, slot)| Some((*region, forced(slot)?))).collect()
     }
 
+    /// Why the regions that cannot be connected cannot.
+    pub fn problems(&self) -> BTreeMap<u16, String> {
+        let failing = self.slots.iter().filter(|(_, slot)| !slot.open() && !slot.error.is_empty());
+        failing.map(|(region, slot)| (*region, slot.error.clone())).collect()
+    }
+
+    /// Whether there is a relay that we are logged in to.
+    pub fn connected(&self) -> bool {
+        !self.kept_open.is_empty()
+    }
+
     /// Whether a region was tried and does not work.
     pub fn failing(&self, now: Instant, region: u16) -> bool {
         let Some(slot) = self.slots.get(&region) else { return false };

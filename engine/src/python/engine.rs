@@ -99,8 +99,8 @@ impl Engine {
     #[new]
     #[pyo3(signature = (
         private_key, disco_private_key, addresses, *, listen_port = 0, stack = "auto", block_direct = false,
-        force_websockets = false, tls_ca_pem = None, relay_headers = None, proxies = None, forward_to_loopback = false,
-        mtu = 1280
+        force_websockets = false, tls_ca_pem = None, relay_headers = None, proxies = None, port_mapping = false,
+        forward_to_loopback = false, mtu = 1280
     ))]
     #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn new(
@@ -115,6 +115,7 @@ impl Engine {
         tls_ca_pem: Option<&[u8]>,
         relay_headers: Option<HashMap<String, String>>,
         proxies: Option<HashMap<String, String>>,
+        port_mapping: bool,
         forward_to_loopback: bool,
         mtu: usize,
     ) -> PyResult<Self> {
@@ -140,6 +141,7 @@ impl Engine {
             tls_ca_pem: tls_ca_pem.map(<[u8]>::to_vec),
             relay_headers: headers.collect::<PyResult<_>>()?,
             proxies: self::proxies(&proxies.unwrap_or_default())?,
+            port_mapping,
             forward_to_loopback,
             mtu,
             auto_stack: stack == "auto",

@@ -39,6 +39,7 @@ class NodeConfig:
     tls_ca_pem: bytes | None = None
     relay_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     proxies: Proxies = field(default_factory=connecting.proxies)
+    port_mapping: bool = False
     forward_to_loopback: bool = False
 
 
@@ -140,6 +141,7 @@ class Node:
             tls_ca_pem=config.tls_ca_pem,
             relay_headers=dict(config.relay_headers),
             proxies=config.proxies.as_mapping(),
+            port_mapping=config.port_mapping,
             forward_to_loopback=config.forward_to_loopback,
         )
         self.net_info: _engine.NetInfo | None = None

@@ -207,6 +207,8 @@ class Node:
         force_websockets: bool = False,
         relay_headers: dict[str, str] | None = None,
         proxies: dict[str, str] | None = None,
+        port_mapping: bool = False,
+        listen_port: int = 0,
         private_key: bytes | None = None,
         tls_ca_pem: bytes | None = None,
     ) -> None:
@@ -220,6 +222,8 @@ class Node:
             force_websockets=force_websockets,
             relay_headers=relay_headers,
             proxies=proxies,
+            port_mapping=port_mapping,
+            listen_port=listen_port,
             tls_ca_pem=tls_ca_pem,
         )
         self.seen: list[_engine.Event] = []

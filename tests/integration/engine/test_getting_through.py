@@ -92,6 +92,8 @@ class Middlebox:
     def __init__(self, relay_port: int, answer: bytes) -> None:
         self._relay_port, self._answer = relay_port, answer
         self.eaten = 0
+        self.everything = False
+        """Whether every request is answered so, as a portal does that lets nothing through."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -118,7 +120,7 @@ class Middlebox:
                 if not more:
                     return
                 head += more
-            if b"Upgrade: DERP" in head:
+            if self.everything or b"Upgrade: DERP" in head:
                 self.eaten += 1
                 connection.sendall(self._answer)
                 return

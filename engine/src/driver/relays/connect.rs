@@ -78,7 +78,7 @@ impl Relays {
                     self.names.learn(now, host, addresses);
                 }
                 // Names seldom change; an old answer is better than none.
-                Err(_) if self.names.reuse(now, &host) => any = true,
+                Err(_) if self.names.reuse(now, &host).is_some() => any = true,
                 Err(error) => problem = format!("the name {host} cannot be resolved: {error}"),
             }
         }
