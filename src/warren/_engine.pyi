@@ -46,6 +46,8 @@ class Engine:
         force_websockets: bool = False,
         tls_ca_pem: bytes | None = None,
         relay_headers: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        port_mapping: bool = False,
         forward_to_loopback: bool = False,
         mtu: int = 1280,
         congestion_control: str = "auto",
@@ -53,6 +55,10 @@ class Engine:
         """Start a node with these inner `addresses` (plain IPv6 texts, no prefix length).
 
         `stack`: "kernel", "portable" or "auto" (try the kernel's TCP, fall back; `stack_reason` says why).
+        `tls_ca_pem`: authorities to trust besides the system's (or those of `SSL_CERT_FILE`).
+        `proxies`: HTTP proxies to reach relays by: `{"https": …, "http": …, "no": …}`, values as those of the variables
+        `HTTPS_PROXY` (relays with TLS), `HTTP_PROXY` (without) and `NO_PROXY`.
+        `port_mapping`: ask the gateway for a port that leads to us (PCP, NAT-PMP, UPnP).
         `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
         (an agent); otherwise it is refused (a client).
         `congestion_control`: how the kernel's TCP finds its speed: "bbr", "cubic" or "auto" (BBR where the kernel has
@@ -104,8 +110,12 @@ class Engine:
         home_region: int,
         endpoints: Sequence[str],
         keepalive: bool,
+        fallback_regions: Sequence[int] = (),
     ) -> None:
-        """Add a peer, or change what is known of it; a changed disco key drops its session and path."""
+        """Add a peer, or change what is known of it; a changed disco key drops its session and path.
+
+        `fallback_regions`: where else it is likely to be found when its home is gone, best first.
+        """
 
     def remove_peer(self, key: bytes) -> None:
         """Forget a peer; its connections are reset. Unknown keys are ignored."""
@@ -248,6 +258,44 @@ class NetInfo:
     global_v4: str
     global_v6: str
     stun_answers: dict[str, str]
+    standby_region: int
+    """The region whose relay takes over when that of the preferred one is lost; 0 for none."""
+    stun_servers: list[StunServer]
+    region_errors: dict[int, str]
+    """Regions whose relay cannot be used, and why."""
+    captive_portal: bool | None
+    port_mapping: PortMapping
+    warnings: list[str]
+    """What a person should know, in sentences."""
+
+@final
+class StunServer:
+    """A STUN server at one `address` (empty: its name could not be resolved), and what it said.
+
+    `mapped` is how it sees us, empty without an answer; `error` then says why.
+    """
+
+    region: int
+    name: str
+    address: str
+    mapped: str
+    latency_seconds: float | None
+    error: str
+
+@final
+class PortMapping:
+    """What became of asking the gateway for a port.
+
+    `protocol` is "PCP", "NAT-PMP" or "UPnP", with the `external` endpoint that leads to us; both are empty when there
+    is none, and `reason` says why. The booleans tell who answered; `None` when nobody was asked.
+    """
+
+    protocol: str
+    external: str
+    reason: str
+    pcp: bool | None
+    nat_pmp: bool | None
+    upnp: bool | None
 
 @final
 class Candidate:

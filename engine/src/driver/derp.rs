@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ring::digest;
 
+use super::base64::base64;
 use super::random;
 use super::stream::{Progress, Stream};
 use super::websocket;
@@ -14,8 +15,13 @@ use crate::wire::keys::{Key, SharedKey};
 
 /// From the first packet to the login, everything must be done within this.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// A relay that says nothing for this long is gone: it sends a keepalive each minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(120);
+/// A relay that says nothing for this long is asked for a sign of life: it should send a keepalive each minute.
+const SILENCE: Duration = Duration::from_secs(65);
+/// So it is after this when we sent something and heard nothing at all since: an answer is likely to be missing.
+const QUIET: Duration = Duration::from_secs(1);
+/// It has this long to answer, and a link that slept or lost its network a little longer.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+const RETURN_LIMIT: Duration = Duration::from_secs(3);
 /// An answer to the upgrade with longer headers is not from a relay.
 const MAX_RESPONSE: usize = 16 << 10;
 /// So much of an error's body is quoted.
@@ -31,7 +37,6 @@ pub enum Note {
     Open,
     Packet { from: Key, span: Range<usize> },
     PeerGone { key: Key },
-    Pong,
 }
 
 /// What one turn of a connection brought.
@@ -41,12 +46,21 @@ pub struct Arrivals {
     pub notes: Vec<Note>,
 }
 
+impl Arrivals {
+    /// Whether the connection was opened in this turn.
+    pub fn opened(&self) -> bool {
+        self.notes.iter().any(|note| matches!(note, Note::Open))
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug)]
 pub struct Ended {
     pub reason: String,
     /// The relay, or a proxy before it, wants WebSocket: why.
     pub websocket_reason: Option<String>,
+    /// The upgrade may have been stripped or refused on the way: WebSocket is worth a try.
+    pub suspicious: bool,
     /// When the relay asked us to come back.
     pub reconnect_in: Option<Duration>,
 }
@@ -65,11 +79,15 @@ impl From<derp::Malformed> for Ended {
 
 impl Ended {
     pub fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), websocket_reason: None, reconnect_in: None }
+        Self { reason: reason.into(), websocket_reason: None, suspicious: false, reconnect_in: None }
     }
 
     fn wants_websocket(reason: String) -> Self {
-        Self { reason: reason.clone(), websocket_reason: Some(reason), reconnect_in: None }
+        Self { websocket_reason: Some(reason.clone()), ..Self::because(reason) }
+    }
+
+    fn suspicious(reason: impl Into<String>) -> Self {
+        Self { suspicious: true, ..Self::because(reason) }
     }
 }
 
@@ -103,8 +121,12 @@ pub struct Link {
     heard_at: Instant,
     scratch: Vec<u8>,
     home: bool,
-    /// When a packet was last sent.
+    /// When a packet was last sent or received.
     pub used_at: Instant,
+    /// Since when packets were sent and nothing was heard.
+    unanswered_since: Option<Instant>,
+    /// By when something must be heard.
+    ping_limit: Option<Instant>,
     /// Packets dropped because the relay takes them too slowly.
     pub dropped: u64,
 }
@@ -123,6 +145,8 @@ impl Link {
             scratch: Vec::new(),
             home,
             used_at: now,
+            unanswered_since: None,
+            ping_limit: None,
             dropped: 0,
         }
     }
@@ -135,6 +159,11 @@ impl Link {
         matches!(self.stage, Stage::Open)
     }
 
+    /// Whether frames travel in WebSocket messages.
+    pub fn websocket(&self) -> bool {
+        self.hello.websocket
+    }
+
     /// Whether it should be given a rest.
     pub fn full(&self) -> bool {
         self.stream.backlog() > FULL
@@ -143,6 +172,7 @@ impl Link {
     /// Send a packet to a peer through the relay; `flush` makes it leave.
     pub fn send(&mut self, now: Instant, to: Key, packet: &[u8]) {
         self.used_at = now;
+        self.unanswered_since.get_or_insert(now);
         if self.stream.backlog() > OVERFULL {
             self.dropped += 1;
         } else {
@@ -150,9 +180,14 @@ impl Link {
         }
     }
 
-    /// Ask the relay for a sign of life.
-    pub fn ping(&mut self, payload: [u8; 8]) {
-        self.write(&Frame::Ping(payload));
+    /// Ask the relay for a sign of life: the network changed, or we slept.
+    pub fn prove(&mut self, now: Instant) {
+        self.ask(now, RETURN_LIMIT);
+    }
+
+    fn ask(&mut self, now: Instant, limit: Duration) {
+        self.write(&Frame::Ping(random::bytes()));
+        self.ping_limit = Some(now + limit);
     }
 
     /// Tell the relay whether it is our home.
@@ -181,15 +216,42 @@ impl Link {
         Ok(self.stream.flush()?)
     }
 
-    /// Fail when a deadline has passed.
-    pub fn check(&self, now: Instant) -> Result<(), Ended> {
-        if !self.open() && now.duration_since(self.started_at) > CONNECT_LIMIT {
-            return Err(Ended::because("the relay did not answer within 10 s"));
+    /// Fail when a deadline has passed, and doubt a relay that is silent; says whether there is something to flush.
+    pub fn tick(&mut self, now: Instant) -> Result<bool, Ended> {
+        if !self.open() {
+            let late = now.duration_since(self.started_at) > CONNECT_LIMIT;
+            return if late { Err(self.unanswered("the relay did not answer within 10 s")) } else { Ok(false) };
         }
-        if now.duration_since(self.heard_at) > SILENCE_LIMIT {
-            return Err(Ended::because("the relay has said nothing for 2 minutes"));
+        match self.ping_limit {
+            Some(limit) if limit <= now => Err(Ended::because("the relay does not answer")),
+            None if self.doubtful_at() <= now => {
+                self.ask(now, PING_LIMIT);
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(())
+    }
+
+    /// When `tick` has something to do.
+    pub fn poll_timeout(&self) -> Instant {
+        if self.open() {
+            self.ping_limit.unwrap_or_else(|| self.doubtful_at())
+        } else {
+            self.started_at + CONNECT_LIMIT
+        }
+    }
+
+    fn doubtful_at(&self) -> Instant {
+        let silent = self.heard_at + SILENCE;
+        self.unanswered_since.map_or(silent, |since| silent.min(since + QUIET))
+    }
+
+    /// The relay did not do what we asked for: where that was the upgrade, something on the way may have eaten it.
+    fn unanswered(&self, reason: impl Into<String>) -> Ended {
+        match &self.stage {
+            Stage::Upgrading { accept: None, .. } => Ended::suspicious(reason),
+            _ => Ended::because(reason),
+        }
     }
 
     /// Do what the socket allows; says whether it must be called again without waiting.
@@ -205,15 +267,16 @@ impl Link {
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let progress = self.stream.read(&mut bytes)?;
+        let progress = self.stream.read(&mut bytes).map_err(|error| self.unanswered(error.to_string()))?;
         if !bytes.is_empty() {
             self.heard_at = now;
+            (self.unanswered_since, self.ping_limit) = (None, None);
             self.take(&bytes, arrivals)?;
         }
         self.scratch = bytes;
         self.flush()?;
         if progress == Progress::Ended {
-            return Err(Ended::because("the relay closed the connection"));
+            return Err(self.unanswered("the relay closed the connection"));
         }
         Ok(progress == Progress::More)
     }
@@ -310,15 +373,15 @@ impl Link {
             (_, Frame::RecvPacket { from, packet }) => {
                 let start = arrivals.bytes.len();
                 arrivals.bytes.extend_from_slice(packet);
+                self.used_at = self.heard_at;
                 arrivals.notes.push(Note::Packet { from: *from, span: start..arrivals.bytes.len() });
             }
             (_, Frame::PeerGone { key, .. }) => arrivals.notes.push(Note::PeerGone { key: *key }),
             (_, Frame::Ping(payload)) => self.write(&Frame::Pong(*payload)),
-            (_, Frame::Pong(_)) => arrivals.notes.push(Note::Pong),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));
-                let reason = "the relay restarts".into();
-                return Err(Ended { reason, websocket_reason: None, reconnect_in: Some(reconnect_in) });
+                let reason = "the relay restarts";
+                return Err(Ended { reconnect_in: Some(reconnect_in), ..Ended::because(reason) });
             }
             _ => {}
         }
@@ -357,7 +420,10 @@ pub(crate) fn check_upgrade(head: &[u8], body: &[u8], accept: Option<&str>) -> R
                 body.trim()
             )));
         }
-        return Err(Ended::because(format!("the relay answered {status} instead of upgrading: {}", body.trim())));
+        let reason = format!("the relay answered {status} instead of upgrading: {}", body.trim());
+        // A server that is in trouble says 5xx; what says 2xx or 3xx to an upgrade is no relay.
+        let stranger = accept.is_none() && status < 400;
+        return Err(if stranger { Ended::suspicious(reason) } else { Ended::because(reason) });
     }
     let Some(accept) = accept else { return Ok(()) };
     let header = |wanted: &str| {
@@ -379,19 +445,6 @@ fn accept_for(nonce: &str) -> String {
     base64(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let index = (number >> (18 - 6 * digit)) & 63;
-            text.push(if digit > group.len() { '=' } else { char::from(DIGITS[index as usize]) });
-        }
-    }
-    text
-}
-
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
@@ -403,11 +456,6 @@ mod tests {
     #[test]
     fn rfc_6455_section_1_3_accept_value() {
         assert_eq!(accept_for("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn base64_pads() {
-        assert_eq!(["", "a", "ab", "abc"].map(|text| base64(text.as_bytes())), ["", "YQ==", "YWI=", "YWJj"]);
     }
 
     #[test]

@@ -24,16 +24,24 @@ impl Names {
     /// The addresses of a node that may be used; `None` when the DNS must be asked.
     pub fn of(&self, now: Instant, node: &RelayNode) -> Option<Vec<IpAddr>> {
         let written = node.addresses();
-        let found = if written.is_empty() {
-            let (at, found) = self.known.get(&node.host_name)?;
-            if now.saturating_duration_since(*at) > FRESH {
-                return None;
-            }
-            found.clone()
-        } else {
-            written
-        };
+        let found = if written.is_empty() { self.find(now, &node.host_name)? } else { written };
         Some(found.into_iter().filter(|address| node.allows(*address)).collect())
+    }
+
+    /// The addresses of a host; `None` when the DNS must be asked.
+    pub fn find(&self, now: Instant, host: &str) -> Option<Vec<IpAddr>> {
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            return Some(vec![address]);
+        }
+        let (at, found) = self.known.get(host)?;
+        (now.saturating_duration_since(*at) <= FRESH).then(|| found.clone())
+    }
+
+    /// Go on with an old answer where the DNS gives none.
+    pub fn reuse(&mut self, now: Instant, host: &str) -> Option<Vec<IpAddr>> {
+        let (at, found) = self.known.get_mut(host)?;
+        *at = now;
+        Some(found.clone())
     }
 
     /// Remember what the DNS answered.

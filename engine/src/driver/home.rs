@@ -42,6 +42,27 @@ impl History {
     }
 }
 
+/// Choose the region to fall back to from `others`, all but home: the nearest, but the present one when it is hardly
+/// farther. Nodes that have the same home should choose alike, so where nothing was measured it is the first.
+pub fn second(
+    others: &[u16],
+    report: &BTreeMap<u16, Duration>,
+    scores: &BTreeMap<u16, f64>,
+    present: u16,
+) -> Option<u16> {
+    let scaled = |region: u16| {
+        let score = scores.get(&region).copied().unwrap_or(1.0);
+        report.get(&region).map(|latency| latency.mul_f64(score))
+    };
+    let nearest = others.iter().copied().min_by_key(|region| (scaled(*region).unwrap_or(Duration::MAX), *region))?;
+    let stay = match (others.contains(&present).then(|| scaled(present)), scaled(nearest)) {
+        (Some(Some(here)), Some(best)) => here.saturating_sub(best) < MARGIN,
+        (Some(None), None) => true,
+        _ => false,
+    };
+    Some(if stay { present } else { nearest })
+}
+
 /// Pick one of `count` things by a number from 0 to below 1.
 pub fn any(count: usize, fraction: f64) -> usize {
     (count as f64 * fraction) as usize
@@ -85,6 +106,21 @@ mod tests {
         assert_eq!(run(&[(0, &[(1, 20), (2, 30)]), (1, &[(2, 30)])], &[]), Some(2));
         assert_eq!(run(&[(0, &[(1, 20), (2, 30)]), (1, &[(1, 29), (2, 30)])], &[]), Some(1));
         assert_eq!(run(&[(0, &[(1, 20), (2, 30)]), (1, &[])], &[]), Some(1), "nothing measured: stay");
+    }
+
+    #[test]
+    fn the_standby_is_the_nearest_of_the_others_and_stays_for_little() {
+        let choose = |others: &[u16], latencies: &[(u16, u64)], present| {
+            second(others, &report(latencies), &BTreeMap::from([(4, 100.0)]), present)
+        };
+        assert_eq!(choose(&[], &[(1, 5)], 0), None);
+        assert_eq!(choose(&[2, 3], &[(2, 30), (3, 20)], 0), Some(3));
+        assert_eq!(choose(&[2, 3], &[(2, 25), (3, 20)], 2), Some(2));
+        assert_eq!(choose(&[2, 3], &[(2, 35), (3, 20)], 2), Some(3));
+        assert_eq!(choose(&[3, 2], &[], 0), Some(2), "nothing measured");
+        assert_eq!(choose(&[3, 2], &[], 3), Some(3));
+        assert_eq!(choose(&[3, 2], &[(2, 500)], 3), Some(2), "what was measured wins");
+        assert_eq!(choose(&[2, 4], &[(2, 500), (4, 20)], 0), Some(2), "scores count");
     }
 
     #[test]

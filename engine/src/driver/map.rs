@@ -115,6 +115,13 @@ impl RelayNode {
         }
     }
 
+    /// Whether another description leads to the same relay.
+    pub fn same_relay(&self, other: &Self) -> bool {
+        let place = |node: &Self| (node.relay_port(), node.force_http, node.insecure_for_tests, node.stun_only);
+        let names = |node: &Self| [&node.host_name, &node.cert_name, &node.ipv4, &node.ipv6].map(String::clone);
+        place(self) == place(other) && names(self) == names(other)
+    }
+
     /// The port of the STUN server, if there is one.
     pub fn stun_port(&self) -> Option<u16> {
         match self.stun_port {

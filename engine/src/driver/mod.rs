@@ -1,6 +1,8 @@
 //! The engine's thread: sockets, timers and the node that they drive.
 
+mod base64;
 mod capture;
+mod certificate;
 mod datagrams;
 pub(crate) mod derp;
 mod dns;
@@ -17,6 +19,8 @@ pub mod outbox;
 mod packets;
 mod peers;
 mod pings;
+mod portmap;
+mod proxy;
 mod random;
 mod relays;
 pub mod splice;
@@ -26,6 +30,7 @@ mod tls;
 mod udp;
 mod views;
 pub(crate) mod websocket;
+mod whereabouts;
 
 use std::net::Ipv6Addr;
 use std::os::fd::RawFd;
@@ -45,6 +50,7 @@ pub use local::duplicate;
 pub use map::DerpMap;
 pub use node::Node;
 pub use peers::PeerConfig;
+pub use proxy::Proxies;
 pub use views::{CandidateView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
@@ -94,6 +100,9 @@ pub struct Config {
     pub force_websockets: bool,
     pub tls_ca_pem: Option<Vec<u8>>,
     pub relay_headers: Vec<(String, String)>,
+    pub proxies: Proxies,
+    /// Whether the gateway is asked for a port.
+    pub port_mapping: bool,
     pub forward_to_loopback: bool,
     pub mtu: usize,
     pub stack: StackChoice,

@@ -223,6 +223,7 @@ impl Node {
             self.settle(now);
         }
         self.reset_everything(Instant::now());
+        self.netcheck.portmap.release();
         self.wire.flush(Instant::now());
     }
 
@@ -360,6 +361,7 @@ impl Node {
             }
         }
         self.wire.relays.rebind(now);
+        self.network_changed();
         self.begin_netcheck(now, None);
     }
 

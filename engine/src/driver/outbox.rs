@@ -49,6 +49,34 @@ pub struct NetInfo {
     pub global_v4: String,
     pub global_v6: String,
     pub stun_answers: BTreeMap<String, String>,
+    pub standby_region: u16,
+    pub stun_servers: Vec<StunServer>,
+    pub region_errors: BTreeMap<u16, String>,
+    pub captive_portal: Option<bool>,
+    pub port_mapping: PortMapping,
+    pub warnings: Vec<String>,
+}
+
+/// A STUN server at one address, and what it said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StunServer {
+    pub region: u16,
+    pub name: String,
+    pub address: String,
+    pub mapped: String,
+    pub latency: Option<Duration>,
+    pub error: String,
+}
+
+/// What became of asking the gateway for a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortMapping {
+    pub protocol: String,
+    pub external: String,
+    pub reason: String,
+    pub pcp: Option<bool>,
+    pub nat_pmp: Option<bool>,
+    pub upnp: Option<bool>,
 }
 
 /// The queue of events, shared between the engine's thread and Python.

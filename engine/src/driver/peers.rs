@@ -38,6 +38,8 @@ pub struct PeerConfig {
     pub disco_key: Key,
     pub addresses: Vec<Ipv6Addr>,
     pub home_region: u16,
+    /// Where else it is likely to be when its home is gone, best first.
+    pub fallback_regions: Vec<u16>,
     pub endpoints: Vec<SocketAddr>,
     pub keepalive: bool,
 }
@@ -260,6 +262,7 @@ impl Node {
         self.peers.unlink(id);
         let index = self.peers.free_index();
         let path = self.new_path(now);
+        self.wire.relays.whereabouts.set_fallbacks(&config.key, &config.fallback_regions);
         if let Some(peer) = self.peers.get_mut(id) {
             if peer.disco_key != config.disco_key {
                 peer.disco_key = config.disco_key;
@@ -317,6 +320,7 @@ impl Node {
             self.datagrams_forget(address);
         }
         self.wire.flush(now);
+        self.wire.relays.whereabouts.forget(key);
         self.peers.by_key.remove(key);
         self.peers.unlink(id);
         self.peers.schedule(id, None);

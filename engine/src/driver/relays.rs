@@ -1,72 +1,117 @@
 //! The relays of a node: which are connected, which is home, and how packets reach them.
+//!
+//! Two are kept connected where there are two: the home region, and the next nearest as a standby. When home is lost the
+//! standby takes its place at once. A region that a new map moves or withdraws is served until nobody uses it any more,
+//! since peers learn of the change at another moment than we do.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+mod connect;
+mod turns;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event as Ready;
-use mio::{Interest, Registry};
-use rustls::pki_types::ServerName;
+use mio::Registry;
 
-use super::derp::{Arrivals, Ended, Hello, Link, Note};
-use super::dns::{resolve, Answer, Names};
+use super::derp::{Hello, Link};
+use super::dns::Names;
 use super::map::{DerpMap, RelayNode};
-use super::node::{token, Node, RELAY};
 use super::outbox::{Event, Outbox};
-use super::stream::Stream;
+use super::proxy::Proxies;
+use super::stream::Tunnel;
 use super::tls::Tls;
-use super::{random, Config, Courier};
+use super::whereabouts::{Reach, Whereabouts};
+use super::{Config, Courier};
 use crate::wire::keys::Key;
 
-/// A connection that is not home is closed after this long without use.
-const IDLE: Duration = Duration::from_secs(60);
-/// First and last pause between attempts to connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Packets that wait for a relay to connect: a handshake and some disco for each peer.
 const MAX_WAITING: usize = 256;
-/// A relay must answer a ping within this after the network changed.
-const PING_LIMIT: Duration = Duration::from_secs(3);
-/// A TCP connection must stand within this, else the next address is tried.
-const TCP_LIMIT: Duration = Duration::from_millis(1500);
+/// A region that failed is not chosen as home or standby again within this, unless it is connected.
+const FAILED: Duration = Duration::from_secs(60);
+/// Beside the region's number in a token: the link to where the region was before the map changed.
+const FORMER: usize = 1 << 16;
+
+/// Where an attempt to connect goes.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub node: RelayNode,
+    /// The relay, or the proxy before it.
+    pub to: SocketAddr,
+    tunnel: Option<Tunnel>,
+}
+
+/// Why it is not known yet where a relay can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// The DNS must be asked for this name.
+    Name(String),
+    /// It cannot be; the text is a sentence.
+    Never(String),
+}
+
+/// A link that the map no longer asks for: peers may still send there.
+struct Former {
+    link: Link,
+    readable: bool,
+}
 
 /// What we are to one region.
 #[derive(Default)]
 struct Slot {
     link: Option<Link>,
-    /// Where the present attempt goes, and where the next ones will.
-    addresses: VecDeque<(RelayNode, IpAddr)>,
+    /// The node that `link` leads to.
+    node: Option<RelayNode>,
+    former: Option<Former>,
+    /// The region is in the map no more.
+    withdrawn: bool,
+    /// Where the next attempts to connect go.
+    targets: VecDeque<Target>,
     attempt_at: Option<Instant>,
     resolving: bool,
     waiting: VecDeque<(Key, Vec<u8>)>,
     failures: u32,
+    failed_at: Option<Instant>,
     retry_at: Option<Instant>,
-    /// Why WebSocket is used; empty when it was asked for from the start.
+    /// Why WebSocket is used, where it was not asked for from the start.
     websocket: Option<String>,
+    /// WebSocket was seen to work.
+    websocket_proven: bool,
     error: String,
     readable: bool,
-    ping_limit: Option<Instant>,
+}
+
+impl Slot {
+    fn open(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::open)
+    }
 }
 
 /// Connections to relays, and the map that says where they are.
 pub struct Relays {
     pub map: DerpMap,
     pub home: u16,
+    /// The region that takes over when home is lost; 0 for none.
+    pub standby: u16,
     slots: BTreeMap<u16, Slot>,
-    /// Where a peer was heard last, for peers whose home is not connected.
-    heard: HashMap<Key, u16>,
+    /// The open ones that we keep, best first.
+    kept_open: Vec<u16>,
+    pub whereabouts: Whereabouts,
     dirty: HashSet<u16>,
     pub names: Names,
     hello: Hello,
     force_websockets: bool,
+    proxies: Proxies,
     tls: Tls,
     registry: Registry,
     outbox: Arc<Outbox>,
     courier: Courier,
     dropped: u64,
+    /// Something happened after which another region may have to be home.
+    home_in_doubt: bool,
     /// The home region was lost, and nobody has looked yet whether another one is there.
     home_lost: bool,
+    ticked_at: Option<Instant>,
 }
 
 impl Relays {
@@ -81,8 +126,10 @@ impl Relays {
         Ok(Self {
             map: DerpMap::default(),
             home: 0,
+            standby: 0,
             slots: BTreeMap::new(),
-            heard: HashMap::new(),
+            kept_open: Vec::new(),
+            whereabouts: Whereabouts::default(),
             dirty: HashSet::new(),
             names: Names::default(),
             hello: Hello {
@@ -93,12 +140,15 @@ impl Relays {
                 public_key,
             },
             force_websockets: config.force_websockets,
+            proxies: config.proxies.clone(),
             tls: Tls::new(config.tls_ca_pem.clone())?,
             registry: registry.try_clone().map_err(|error| format!("no poll: {error}"))?,
             outbox,
             courier,
             dropped: 0,
+            home_in_doubt: false,
             home_lost: false,
+            ticked_at: None,
         })
     }
 
@@ -109,45 +159,98 @@ impl Relays {
 
     /// Whether a relay has more to read right now.
     pub fn busy(&self) -> bool {
-        self.slots.values().any(|slot| slot.readable)
+        self.slots.values().any(|slot| slot.readable || slot.former.as_ref().is_some_and(|former| former.readable))
     }
 
     /// Whether the relay of a region should be given a rest.
     pub fn full(&self, region: u16) -> bool {
-        self.slots.get(&region).and_then(|slot| slot.link.as_ref()).is_some_and(Link::full)
+        let full = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref()).is_some_and(Link::full);
+        match self.reach(region) {
+            Reach::Open => full(&region),
+            // What is meant for it goes by one of the others.
+            Reach::Opening | Reach::Down => self.kept_open.iter().any(full),
+        }
     }
 
     /// Regions where WebSocket had to be used, and why.
     pub fn forced_websocket(&self) -> BTreeMap<u16, String> {
-        let forced = |slot: &Slot| slot.websocket.clone().filter(|reason| !reason.is_empty());
+        let forced = |slot: &Slot| slot.websocket.clone().filter(|_| slot.websocket_proven);
         self.slots.iter().filter_map(|(region, slot)| Some((*region, forced(slot)?))).collect()
     }
 
-    /// Send a packet to a peer by the relay of its home, or by another where it was heard.
-    pub fn send(&mut self, now: Instant, region: u16, key: &Key, packet: &[u8]) {
-        let open = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref()).is_some_and(Link::open);
-        let heard = self.heard.get(key).copied().filter(|heard| !open(&region) && open(heard));
-        let region = heard.unwrap_or(region);
+    /// Why the regions that cannot be connected cannot.
+    pub fn problems(&self) -> BTreeMap<u16, String> {
+        let failing = self.slots.iter().filter(|(_, slot)| !slot.open() && !slot.error.is_empty());
+        failing.map(|(region, slot)| (*region, slot.error.clone())).collect()
+    }
+
+    /// Whether there is a relay that we are logged in to.
+    pub fn connected(&self) -> bool {
+        !self.kept_open.is_empty()
+    }
+
+    /// Whether a region was tried and does not work.
+    pub fn failing(&self, now: Instant, region: u16) -> bool {
+        let Some(slot) = self.slots.get(&region) else { return false };
+        let lately = slot.failed_at.is_some_and(|at| now.saturating_duration_since(at) < FAILED);
+        !slot.open() && (slot.retry_at.is_some() || slot.failures > 0) && lately
+    }
+
+    fn open(&self, region: u16) -> bool {
+        self.slots.get(&region).is_some_and(Slot::open)
+    }
+
+    fn reach(&self, region: u16) -> Reach {
+        match self.slots.get(&region) {
+            Some(slot) if slot.open() => Reach::Open,
+            Some(slot) if slot.failures > 0 || slot.retry_at.is_some() || slot.withdrawn => Reach::Down,
+            _ if self.map.regions.contains_key(&region) => Reach::Opening,
+            _ => Reach::Down,
+        }
+    }
+
+    /// Whether a region is connected all the time.
+    fn kept(&self, region: u16) -> bool {
+        region == self.home || region == self.standby
+    }
+
+    /// Send a packet to a peer by the relay of its home, or by another where it is likely to be.
+    pub fn send(&mut self, now: Instant, home: u16, key: &Key, packet: &[u8]) {
+        let way = self.whereabouts.way(now, key, home, &self.kept_open, |region| self.reach(region));
+        if way.lost {
+            for region in self.whereabouts.wanted(key).to_vec() {
+                self.open_region(now, region);
+            }
+        }
+        let region = way.region;
+        if let Some(slot) = self.slots.get_mut(&region) {
+            if let Some(link) = slot.link.as_mut().filter(|link| link.open()) {
+                link.send(now, *key, packet);
+                self.dirty.insert(region);
+                return;
+            }
+        }
         if !self.map.regions.contains_key(&region) {
             self.dropped += 1;
             return;
         }
         let slot = self.slots.entry(region).or_default();
-        match slot.link.as_mut().filter(|link| link.open()) {
-            Some(link) => {
-                link.send(now, *key, packet);
-                self.dirty.insert(region);
-            }
-            None => {
-                if slot.waiting.len() >= MAX_WAITING {
-                    slot.waiting.pop_front();
-                    self.dropped += 1;
-                }
-                slot.waiting.push_back((*key, packet.to_vec()));
-                if slot.link.is_none() && slot.retry_at.is_none() {
-                    self.connect(now, region);
-                }
-            }
+        if slot.waiting.len() >= MAX_WAITING {
+            slot.waiting.pop_front();
+            self.dropped += 1;
+        }
+        slot.waiting.push_back((*key, packet.to_vec()));
+        self.open_region(now, region);
+    }
+
+    /// Connect to a region of the map, unless that is done or was tried a moment ago.
+    fn open_region(&mut self, now: Instant, region: u16) {
+        if region == 0 || !self.map.regions.contains_key(&region) {
+            return;
+        }
+        let slot = self.slots.entry(region).or_default();
+        if slot.link.is_none() && slot.retry_at.is_none() && !slot.resolving {
+            self.connect(now, region);
         }
     }
 
@@ -161,23 +264,55 @@ impl Relays {
         }
     }
 
-    /// Use another map; connections to regions that did not change are kept.
+    /// Use another map; what is connected stays so until its peers can have heard of the change.
     pub fn set_map(&mut self, now: Instant, map: DerpMap) {
         let old = std::mem::replace(&mut self.map, map);
         let regions: Vec<u16> = self.slots.keys().copied().collect();
         for region in regions {
             if old.regions.get(&region) != self.map.regions.get(&region) {
-                self.close(region);
-                let known = self.map.regions.contains_key(&region);
-                if region == self.home && known {
-                    self.connect(now, region);
-                } else if !known {
-                    self.slots.remove(&region);
-                }
+                self.redescribed(now, region);
             }
         }
-        if !self.map.relays().any(|region| region == self.home) {
-            self.home = 0;
+        if !self.map.relays().any(|region| region == self.standby) {
+            self.standby = 0;
+        }
+        if self.home != 0 && !self.map.relays().any(|region| region == self.home) {
+            self.home_in_doubt = true;
+        }
+        self.note_open();
+    }
+
+    /// The map says something else of a region.
+    fn redescribed(&mut self, now: Instant, region: u16) {
+        let relays: Vec<RelayNode> =
+            self.map.regions.get(&region).map(|region| region.relays().cloned().collect()).unwrap_or_default();
+        let kept = self.kept(region);
+        let Some(slot) = self.slots.get_mut(&region) else { return };
+        slot.withdrawn = relays.is_empty();
+        slot.targets.clear();
+        (slot.failures, slot.failed_at, slot.websocket, slot.websocket_proven) = (0, None, None, false);
+        let same = slot.node.as_ref().is_some_and(|node| relays.iter().any(|relay| relay.same_relay(node)));
+        if slot.link.is_some() && same {
+            return;
+        }
+        if slot.withdrawn {
+            slot.retry_at = None;
+            if !slot.open() {
+                self.close(region);
+                self.slots.remove(&region);
+            }
+            return;
+        }
+        if slot.open() {
+            self.make_former(region);
+        } else {
+            let waiting = std::mem::take(&mut slot.waiting);
+            self.close(region);
+            self.slots.entry(region).or_default().waiting = waiting;
+        }
+        let waits = self.slots.get(&region).is_some_and(|slot| !slot.waiting.is_empty() || slot.former.is_some());
+        if kept || waits {
+            self.open_region(now, region);
         }
     }
 
@@ -187,160 +322,42 @@ impl Relays {
             return;
         }
         let old = std::mem::replace(&mut self.home, region);
+        if self.standby == region {
+            self.standby = 0;
+        }
         for (of, home) in [(old, false), (region, true)] {
             if let Some(link) = self.slots.get_mut(&of).and_then(|slot| slot.link.as_mut()) {
                 link.set_home(home);
                 self.dirty.insert(of);
             }
         }
-        let slot = self.slots.entry(region).or_default();
-        if slot.link.is_none() && slot.retry_at.is_none() {
-            self.connect(now, region);
-        } else if slot.link.as_ref().is_some_and(Link::open) {
+        self.note_open();
+        if self.open(region) {
             self.tell(region, true);
-        }
-    }
-
-    fn close(&mut self, region: u16) {
-        let Some(slot) = self.slots.get_mut(&region) else { return };
-        let was_open = slot.link.as_ref().is_some_and(Link::open);
-        if let Some(mut link) = slot.link.take() {
-            let _ = self.registry.deregister(link.stream().socket()); // closing does it as well
-            self.dropped += link.dropped;
-        }
-        *slot = Slot { websocket: slot.websocket.take(), ..Slot::default() };
-        if was_open {
-            self.tell(region, false);
-        }
-    }
-
-    /// Begin to connect to a region.
-    fn connect(&mut self, now: Instant, region: u16) {
-        let Some(described) = self.map.regions.get(&region) else { return };
-        let websocket = self.force_websockets || self.slots.get(&region).is_some_and(|slot| slot.websocket.is_some());
-        let nodes: Vec<RelayNode> = described.relays().take(if websocket { 1 } else { usize::MAX }).cloned().collect();
-        let slot = self.slots.entry(region).or_default();
-        slot.retry_at = None;
-        slot.addresses.clear();
-        let mut unknown = Vec::new();
-        for node in nodes {
-            match self.names.of(now, &node) {
-                Some(addresses) => slot.addresses.extend(addresses.into_iter().map(|address| (node.clone(), address))),
-                None => unknown.push(node.host_name),
-            }
-        }
-        if !slot.addresses.is_empty() {
-            self.next_address(now, region);
-        } else if !unknown.is_empty() && !slot.resolving {
-            slot.resolving = true;
-            resolve(self.courier.clone(), unknown, move |node, now, found| {
-                node.wire.relays.resolved(now, region, found);
-            });
-        } else if unknown.is_empty() {
-            let reason = format!("region {region} has no relay with an address that can be used");
-            self.lost(now, region, Ended::because(reason));
-        }
-    }
-
-    fn resolved(&mut self, now: Instant, region: u16, found: Vec<Answer>) {
-        let (mut problem, mut any) = (String::new(), false);
-        for (host, addresses) in found {
-            match addresses {
-                Ok(addresses) => {
-                    any = true;
-                    self.names.learn(now, host, addresses);
-                }
-                Err(error) => problem = format!("the name {host} cannot be resolved: {error}"),
-            }
-        }
-        let Some(slot) = self.slots.get_mut(&region) else { return };
-        slot.resolving = false;
-        if any {
-            self.connect(now, region);
         } else {
-            self.lost(now, region, Ended::because(problem));
+            self.open_region(now, region);
         }
     }
 
-    fn next_address(&mut self, now: Instant, region: u16) {
-        let Some((node, address)) = self.slots.get_mut(&region).and_then(|slot| slot.addresses.pop_front()) else {
-            return;
-        };
-        match self.link_to(now, region, &node, address) {
-            Ok(link) => {
-                let Some(slot) = self.slots.get_mut(&region) else { return };
-                slot.link = Some(link);
-                slot.attempt_at = Some(now);
-            }
-            Err(reason) => self.lost(now, region, Ended::because(reason)),
+    /// Keep another region connected, ready to be home; 0 for none.
+    pub fn set_standby(&mut self, now: Instant, region: u16) {
+        self.standby = if region == self.home { 0 } else { region };
+        self.note_open();
+        self.warm_standby(now);
+    }
+
+    /// Connect the standby, but not before home: the first packets are in a hurry.
+    fn warm_standby(&mut self, now: Instant) {
+        if self.reach(self.home) != Reach::Opening {
+            self.open_region(now, self.standby);
         }
     }
 
-    fn link_to(&mut self, now: Instant, region: u16, node: &RelayNode, address: IpAddr) -> Result<Link, String> {
-        let mut stream = self.stream_to(node, address)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = token(RELAY, usize::from(region));
-        self.registry.register(stream.socket(), token, interest).map_err(|error| error.to_string())?;
-        let websocket = self.force_websockets || self.slots.get(&region).is_some_and(|slot| slot.websocket.is_some());
-        let hello = Hello { host: node.host_header(), websocket, ..self.hello.clone() };
-        Ok(Link::new(now, stream, hello, region == self.home))
-    }
-
-    /// Begin a connection to a node, with TLS as the map says.
-    pub fn stream_to(&mut self, node: &RelayNode, address: IpAddr) -> Result<Stream, String> {
-        let tls = if node.force_http {
-            None
-        } else {
-            let name = ServerName::try_from(node.tls_name().to_owned())
-                .map_err(|_| format!("`{}` cannot be the name in a certificate", node.tls_name()))?;
-            Some((self.tls.config(node.insecure_for_tests)?, name))
-        };
-        Stream::connect(SocketAddr::new(address, node.relay_port()), tls).map_err(|error| error.to_string())
-    }
-
-    /// The headers that go with every request to a relay.
-    pub fn headers(&self) -> &[(String, String)] {
-        &self.hello.headers
-    }
-
-    /// A connection ended or could not be made.
-    fn lost(&mut self, now: Instant, region: u16, ended: Ended) {
-        let Some(slot) = self.slots.get_mut(&region) else { return };
-        let was_open = slot.link.as_ref().is_some_and(Link::open);
-        if let Some(mut link) = slot.link.take() {
-            let _ = self.registry.deregister(link.stream().socket()); // closing does it as well
-            self.dropped += link.dropped;
-        }
-        (slot.readable, slot.attempt_at, slot.ping_limit) = (false, None, None);
-        self.heard.retain(|_, of| *of != region);
-        if let Some(reason) = ended.websocket_reason {
-            slot.websocket = Some(reason);
-            slot.addresses.clear();
-            self.connect(now, region);
-            return;
-        }
-        if !was_open && !slot.addresses.is_empty() {
-            self.next_address(now, region);
-            return;
-        }
-        slot.failures = if was_open { 0 } else { slot.failures.saturating_add(1) };
-        let pause = FIRST_PAUSE.saturating_mul(1 << slot.failures.min(5)).min(LAST_PAUSE);
-        // Jitter, so that the clients of a relay that restarts do not come back all at once.
-        let pause = pause.mul_f64(0.5 + random::fraction());
-        slot.retry_at = Some(now + ended.reconnect_in.map_or(pause, |asked| asked.min(LAST_PAUSE) + pause));
-        // In a long outage look ever more seldom.
-        self.home_lost |= region == self.home && (was_open || slot.failures.is_power_of_two());
-        let news = was_open || slot.error != ended.reason;
-        slot.error = ended.reason;
-        if news {
-            self.tell(region, false);
-        }
-    }
-
-    /// Say once whether the home region was lost and did not come back by itself, where another could take its place.
-    pub fn take_home_lost(&mut self) -> bool {
-        let open = self.slots.get(&self.home).and_then(|slot| slot.link.as_ref()).is_some_and(Link::open);
-        std::mem::take(&mut self.home_lost) && !open && self.map.relays().count() > 1
+    fn note_open(&mut self) {
+        let kept = [self.home, self.standby];
+        self.kept_open = kept.into_iter().filter(|region| self.open(*region)).collect();
+        let others = self.slots.iter().filter(|(region, slot)| !kept.contains(region) && slot.open());
+        self.kept_open.extend(others.map(|(region, _)| *region));
     }
 
     fn tell(&self, region: u16, connected: bool) {
@@ -351,137 +368,30 @@ impl Relays {
         self.outbox.push(Event::RelayChanged { region, connected, home, websocket_reason, error });
     }
 
-    /// A relay's socket can be read or written.
-    pub fn ready(&mut self, region: usize, _: &Ready) {
-        if let Some(slot) = u16::try_from(region).ok().and_then(|region| self.slots.get_mut(&region)) {
-            slot.readable = true;
+    /// The region that must be home now, if another than the present one: home is down or withdrawn.
+    pub fn take_rescue(&mut self) -> Option<u16> {
+        if !std::mem::take(&mut self.home_in_doubt) || self.home == 0 {
+            return None;
         }
+        let in_map = self.map.relays().any(|region| region == self.home);
+        if in_map && self.reach(self.home) != Reach::Down {
+            return None;
+        }
+        let relays: Vec<u16> = self.map.relays().collect();
+        let ready = self.kept_open.iter().copied().find(|region| *region != self.home && relays.contains(region));
+        // A home that is only slow to come back stays home until another is ready; one that was withdrawn must go.
+        let any =
+            || relays.iter().copied().find(|region| self.reach(*region) != Reach::Down).or(relays.first().copied());
+        ready.or_else(|| if in_map { None } else { any().or(Some(0)) })
     }
 
-    /// Give a connection its turn.
-    fn turn(&mut self, now: Instant, region: u16, arrivals: &mut Arrivals) {
-        let Some(slot) = self.slots.get_mut(&region) else { return };
-        let Some(link) = &mut slot.link else {
-            slot.readable = false;
-            return;
-        };
-        let result = link.turn(now, arrivals);
-        if matches!(result, Ok(false) | Err(_)) {
-            slot.readable = false;
-        }
-        for note in &arrivals.notes {
-            match note {
-                Note::Open => {
-                    (slot.failures, slot.error) = (0, String::new());
-                    slot.addresses.clear();
-                    for (key, packet) in slot.waiting.drain(..) {
-                        link.send(now, key, &packet);
-                    }
-                    self.dirty.insert(region);
-                }
-                Note::Packet { from, .. } => {
-                    self.heard.insert(*from, region);
-                }
-                Note::PeerGone { key } => {
-                    if self.heard.get(key) == Some(&region) {
-                        self.heard.remove(key);
-                    }
-                }
-                Note::Pong => slot.ping_limit = None,
-            }
-        }
-        if arrivals.notes.iter().any(|note| matches!(note, Note::Open)) {
-            self.tell(region, true);
-        }
-        if let Err(ended) = result {
-            self.lost(now, region, ended);
-        }
+    /// Say once whether the home region was lost and did not come back by itself, where another could take its place.
+    pub fn take_home_lost(&mut self) -> bool {
+        std::mem::take(&mut self.home_lost) && !self.open(self.home) && self.map.relays().count() > 1
     }
 
-    /// The network changed: whoever does not answer now is reconnected.
-    pub fn rebind(&mut self, now: Instant) {
-        for (region, slot) in &mut self.slots {
-            if let Some(link) = slot.link.as_mut().filter(|link| link.open()) {
-                link.ping(random::bytes());
-                slot.ping_limit = Some(now + PING_LIMIT);
-                self.dirty.insert(*region);
-            } else if slot.retry_at.is_some() {
-                slot.retry_at = Some(now);
-            }
-        }
-    }
-
-    fn tick(&mut self, now: Instant) {
-        let regions: Vec<u16> = self.slots.keys().copied().collect();
-        for region in regions {
-            let home = region == self.home;
-            let Some(slot) = self.slots.get_mut(&region) else { continue };
-            let slow = slot.link.as_ref().is_some_and(|link| !link.open())
-                && !slot.addresses.is_empty()
-                && slot.attempt_at.is_some_and(|at| now.duration_since(at) > TCP_LIMIT);
-            let ended = match &slot.link {
-                Some(_) if slow => Some("the relay's address does not answer".to_owned()),
-                Some(_) if slot.ping_limit.is_some_and(|at| at <= now) => Some("the relay does not answer".to_owned()),
-                Some(link) => link.check(now).err().map(|ended| ended.reason),
-                None => None,
-            };
-            if let Some(reason) = ended {
-                self.lost(now, region, Ended::because(reason));
-                continue;
-            }
-            let idle = slot.link.as_ref().is_some_and(|link| now.duration_since(link.used_at) > IDLE);
-            if idle && !home {
-                self.close(region);
-                continue;
-            }
-            if slot.retry_at.is_some_and(|at| at <= now) {
-                slot.retry_at = None;
-                if home || !slot.waiting.is_empty() {
-                    self.connect(now, region);
-                }
-            }
-        }
-    }
-
-    /// When an attempt to connect is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.slots.values().filter_map(|slot| slot.retry_at).min()
-    }
-}
-
-impl Node {
-    /// Use another DERP map.
-    pub fn set_derp_map(&mut self, now: Instant, map: DerpMap) {
-        self.wire.relays.set_map(now, map);
-        let relays: Vec<u16> = self.wire.relays.map.relays().collect();
-        if let ([only], 0) = (&relays[..], self.wire.relays.home) {
-            // Nothing to measure: the first packet need not wait for a report.
-            self.wire.relays.set_home(now, *only);
-            self.report_early(now);
-        }
-        self.begin_netcheck(now, None);
-    }
-
-    /// Give every relay that has news its turn.
-    pub fn relays_turn(&mut self, now: Instant) {
-        let ready: Vec<u16> =
-            self.wire.relays.slots.iter().filter(|(_, slot)| slot.readable).map(|(region, _)| *region).collect();
-        for region in ready {
-            let mut arrivals = Arrivals::default();
-            self.wire.relays.turn(now, region, &mut arrivals);
-            for note in &arrivals.notes {
-                if let Note::Packet { from, span } = note {
-                    self.on_relayed(now, region, from, &arrivals.bytes[span.clone()]);
-                }
-            }
-            self.end_of_batch(now);
-            if arrivals.notes.iter().any(|note| matches!(note, Note::Open)) {
-                self.report(Vec::new()); // WebSocket may have been forced
-            }
-        }
-    }
-
-    pub fn tick_relays(&mut self, now: Instant) {
-        self.wire.relays.tick(now);
+    /// The headers that go with every request to a relay.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.hello.headers
     }
 }

@@ -8,6 +8,8 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
 
+use super::proxy::{self, Proxy};
+
 /// Plain bytes are handed to TLS in pieces of this size, so that little is encrypted before it can leave.
 const PIECE: usize = 64 << 10;
 /// Bytes read in one go, so that one busy relay does not starve the rest.
@@ -16,9 +18,21 @@ const READ_LIMIT: usize = 512 << 10;
 /// A connection with what waits to be written.
 pub struct Stream {
     tcp: TcpStream,
+    /// A proxy that has not opened the way yet.
+    tunnel: Option<Tunnel>,
     tls: Option<Box<ClientConnection>>,
     out: Vec<u8>,
     sent: usize,
+}
+
+/// The way through a proxy.
+#[derive(Debug, Clone, Default)]
+pub struct Tunnel {
+    /// How people know the proxy.
+    pub proxy: String,
+    /// What is left to say to it.
+    pub request: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 /// Whether there may be more to read.
@@ -33,8 +47,12 @@ pub enum Progress {
 }
 
 impl Stream {
-    /// Begin to connect.
-    pub fn connect(to: SocketAddr, tls: Option<(Arc<ClientConfig>, ServerName<'static>)>) -> io::Result<Self> {
+    /// Begin to connect, to the relay or to the proxy before it.
+    pub fn connect(
+        to: SocketAddr,
+        tunnel: Option<Tunnel>,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    ) -> io::Result<Self> {
         let tcp = TcpStream::connect(to)?;
         let tls = match tls {
             None => None,
@@ -44,7 +62,7 @@ impl Stream {
                 Some(Box::new(connection))
             }
         };
-        Ok(Self { tcp, tls, out: Vec::new(), sent: 0 })
+        Ok(Self { tcp, tunnel, tls, out: Vec::new(), sent: 0 })
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
@@ -66,8 +84,15 @@ impl Stream {
         }
     }
 
-    /// Go on with the TLS handshake; says whether it is done.
+    /// Go on with the proxy's tunnel and the TLS handshake; says whether all is done.
     pub fn handshaken(&mut self) -> io::Result<bool> {
+        if let Some(tunnel) = &mut self.tunnel {
+            match tunnel.turn(&mut self.tcp) {
+                Ok(()) => self.tunnel = None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
         loop {
             self.flush()?;
             let Some(tls) = &mut self.tls else { return Ok(true) };
@@ -82,7 +107,7 @@ impl Stream {
             }
             if let Err(error) = tls.process_new_packets() {
                 let _ = tls.write_tls(&mut self.tcp); // the alert that says why, if it fits
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                return Err(in_words(error));
             }
         }
     }
@@ -159,6 +184,36 @@ impl Stream {
     }
 }
 
+impl Tunnel {
+    pub fn new(proxy: &Proxy, host: &str, port: u16) -> Self {
+        Self { proxy: proxy.name(), request: proxy.connect_request(host, port).into_bytes(), answer: Vec::new() }
+    }
+
+    /// Ask for the way and read the answer; `WouldBlock` while it is not there.
+    fn turn(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
+        while !self.request.is_empty() {
+            let written = tcp.write(&self.request)?;
+            self.request.drain(..written);
+        }
+        let mut piece = [0; 4096];
+        while self.answer.len() < proxy::MAX_ANSWER {
+            // Nothing follows the answer before we speak again, so that nothing of the relay's can be lost here.
+            match tcp.read(&mut piece)? {
+                0 => return Err(self.failed("closed the connection")),
+                count => self.answer.extend_from_slice(&piece[..count]),
+            }
+            if let Some(end) = self.answer.windows(4).position(|window| window == b"\r\n\r\n") {
+                return proxy::check_answer(&self.proxy, &self.answer[..end]).map_err(io::Error::other);
+            }
+        }
+        Err(self.failed("gives an answer without end"))
+    }
+
+    fn failed(&self, how: &str) -> io::Error {
+        io::Error::other(format!("the proxy {} {how}", self.proxy))
+    }
+}
+
 /// Read once; `false` at the end of the stream.
 fn read_some(from: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
     let start = into.len();
@@ -181,6 +236,17 @@ fn read_tls(tls: &mut ClientConnection, tcp: &mut TcpStream, into: &mut Vec<u8>)
     let closed = state.peer_has_closed();
     read_plain(tls, into)?;
     Ok(count > 0 && !closed)
+}
+
+/// Say what went wrong with TLS.
+fn in_words(error: rustls::Error) -> io::Error {
+    match error {
+        rustls::Error::General(sentence) => io::Error::other(sentence),
+        rustls::Error::InvalidMessage(_) => {
+            io::Error::other("the relay, or what answers in its place, does not speak TLS")
+        }
+        other => io::Error::other(format!("TLS with the relay failed: {other}")),
+    }
 }
 
 /// Append what TLS has decrypted; says whether there was any.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::certificate;
 
 /// Relays speak HTTP/1.1 only: `Upgrade` does not exist after it.
 const ALPN: &[u8] = b"http/1.1";
@@ -19,7 +22,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trust the certificates in `ca_pem`, else those the system trusts. The error is a sentence.
+    /// Trust the certificates in `ca_pem` and those the system trusts. The error is a sentence.
     pub fn new(ca_pem: Option<Vec<u8>>) -> Result<Self, String> {
         let mut tls = Self { ca_pem, strict: None, insecure: None };
         if tls.ca_pem.is_some() {
@@ -38,11 +41,13 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let mut config = if insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth()
+        let verifier: Arc<dyn ServerCertVerifier> = if insecure {
+            Arc::new(Anyone(provider))
         } else {
-            builder.with_root_certificates(self.roots()?).with_no_client_auth()
+            let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider).build();
+            Arc::new(Strict(strict.map_err(|error| format!("TLS cannot be set up: {error}"))?))
         };
+        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         let config = Arc::new(config);
         let held = if insecure { &mut self.insecure } else { &mut self.strict };
@@ -51,20 +56,20 @@ impl Tls {
 
     fn roots(&self) -> Result<RootCertStore, String> {
         let mut store = RootCertStore::empty();
-        match &self.ca_pem {
-            Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let certificate = certificate.map_err(|error| format!("tls_ca_pem is malformed: {error}"))?;
-                    store.add(certificate).map_err(|error| format!("tls_ca_pem holds a bad certificate: {error}"))?;
-                }
-            }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                store.add_parsable_certificates(found.certs);
-            }
+        for certificate in CertificateDer::pem_slice_iter(self.ca_pem.as_deref().unwrap_or_default()) {
+            let certificate = certificate.map_err(|error| format!("tls_ca_pem is malformed: {error}"))?;
+            store.add(certificate).map_err(|error| format!("tls_ca_pem holds a bad certificate: {error}"))?;
         }
+        if self.ca_pem.is_some() && store.is_empty() {
+            return Err("tls_ca_pem holds no certificate".into());
+        }
+        let found = rustls_native_certs::load_native_certs(); // heeds SSL_CERT_FILE and SSL_CERT_DIR
+        store.add_parsable_certificates(found.certs);
         if store.is_empty() {
-            return Err("no certificate authority is known: set tls_ca_pem or install the system's".into());
+            let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+            return Err(format!(
+                "no certificate authority is known{why}: install the system's, or set SSL_CERT_FILE or tls_ca_pem"
+            ));
         }
         Ok(store)
     }
@@ -82,6 +87,77 @@ pub fn relay_key(certificates: &[CertificateDer<'_>]) -> Option<[u8; 32]> {
         }
         Some(key)
     })
+}
+
+/// Accepts what a known authority signed, and says in words why not.
+#[derive(Debug)]
+struct Strict(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Strict {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.0.verify_server_cert(certificate, intermediates, server, ocsp, now).map_err(|error| match error {
+            Error::InvalidCertificate(problem) => Error::General(explain(&problem, certificate, server)),
+            other => other,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Say why a certificate is not accepted, and what to do about it.
+fn explain(problem: &CertificateError, certificate: &[u8], server: &ServerName<'_>) -> String {
+    let server = server.to_str();
+    match problem {
+        CertificateError::UnknownIssuer => {
+            let issuer = match certificate::names(certificate) {
+                Some(names) if names.issuer == names.subject => format!("it signed itself ({})", names.subject),
+                Some(names) => format!("it was issued by {}", names.issuer),
+                None => "it cannot be read".into(),
+            };
+            format!(
+                "the certificate of {server} is not trusted: {issuer}, which is no authority known here; a firewall that                  inspects TLS does this: add its authority to the system's, or name it in SSL_CERT_FILE"
+            )
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the certificate of {server} has expired, or this machine's clock is wrong")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate of {server} is not valid yet, or this machine's clock is wrong")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let whose =
+                certificate::names(certificate).map(|names| format!(" ({})", names.subject)).unwrap_or_default();
+            format!("the certificate that {server} showed is for another name{whose}")
+        }
+        other => format!("the certificate of {server} is not accepted: {other}"),
+    }
 }
 
 /// Accepts every certificate: for regions marked `InsecureForTests`.

@@ -11,7 +11,9 @@ use pyo3::types::PyBytes;
 
 use super::errors::{AddressInUse, EngineClosed, EngineError, InvalidConfig};
 use super::events::{self, EngineStats, PeerStats};
-use crate::driver::{self, Closed, Config, Congestion, DerpMap, DialUdpError, Driver, Node, PeerConfig, StackChoice};
+use crate::driver::{
+    self, Closed, Config, Congestion, DerpMap, DialUdpError, Driver, Node, PeerConfig, Proxies, StackChoice,
+};
 use crate::wire::keys::{self, Key};
 
 /// An IPv6 link inside the tunnel carries at least this (RFC 8200 §5), and a UDP packet outside at most that.
@@ -67,6 +69,15 @@ fn header(name: String, value: String) -> PyResult<(String, String)> {
     Ok((name, value))
 }
 
+/// Read `{"https": …, "http": …, "no": …}`, the values of the variables of those names.
+fn proxies(texts: &HashMap<String, String>) -> PyResult<Proxies> {
+    let text = |name: &str| texts.get(name).map_or("", String::as_str);
+    if let Some(unknown) = texts.keys().find(|name| !["https", "http", "no"].contains(&name.as_str())) {
+        return Err(invalid(format!("proxies has `{unknown}`: use https, http and no")));
+    }
+    Ok(Proxies::parse(text("https"), text("http"), text("no")))
+}
+
 impl Engine {
     fn token(&self) -> u64 {
         self.next_token.fetch_add(1, Ordering::Relaxed)
@@ -90,8 +101,8 @@ impl Engine {
     #[new]
     #[pyo3(signature = (
         private_key, disco_private_key, addresses, *, listen_port = 0, stack = "auto", block_direct = false,
-        force_websockets = false, tls_ca_pem = None, relay_headers = None, forward_to_loopback = false, mtu = 1280,
-        congestion_control = "auto"
+        force_websockets = false, tls_ca_pem = None, relay_headers = None, proxies = None, port_mapping = false,
+        forward_to_loopback = false, mtu = 1280, congestion_control = "auto"
     ))]
     #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn new(
@@ -105,6 +116,8 @@ impl Engine {
         force_websockets: bool,
         tls_ca_pem: Option<&[u8]>,
         relay_headers: Option<HashMap<String, String>>,
+        proxies: Option<HashMap<String, String>>,
+        port_mapping: bool,
         forward_to_loopback: bool,
         mtu: usize,
         congestion_control: &str,
@@ -137,6 +150,8 @@ impl Engine {
             force_websockets,
             tls_ca_pem: tls_ca_pem.map(<[u8]>::to_vec),
             relay_headers: headers.collect::<PyResult<_>>()?,
+            proxies: self::proxies(&proxies.unwrap_or_default())?,
+            port_mapping,
             forward_to_loopback,
             mtu,
             stack,
@@ -203,7 +218,8 @@ impl Engine {
         self.tell(move |node, now| node.set_block_direct(now, block))
     }
 
-    #[pyo3(signature = (key, *, disco_key, allowed_ips, home_region, endpoints, keepalive))]
+    #[pyo3(signature = (key, *, disco_key, allowed_ips, home_region, endpoints, keepalive, fallback_regions = Vec::new()))]
+    #[allow(clippy::too_many_arguments)] // the signature is the seam's
     fn set_peer(
         &self,
         key: &[u8],
@@ -212,6 +228,7 @@ impl Engine {
         home_region: u16,
         endpoints: Vec<String>,
         keepalive: bool,
+        fallback_regions: Vec<u16>,
     ) -> PyResult<()> {
         let endpoint = |text: &String| {
             text.parse::<SocketAddr>()
@@ -222,6 +239,7 @@ impl Engine {
             disco_key: self::key(disco_key, "a peer's disco_key")?,
             addresses: allowed_ips.iter().map(|text| address(text)).collect::<PyResult<_>>()?,
             home_region,
+            fallback_regions,
             endpoints: endpoints.iter().map(endpoint).collect::<PyResult<_>>()?,
             keepalive,
         };

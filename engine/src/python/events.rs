@@ -77,6 +77,30 @@ values! {
         global_v4: String,
         global_v6: String,
         stun_answers: Py<PyDict>,
+        standby_region: u16,
+        stun_servers: Vec<Py<StunServer>>,
+        region_errors: Py<PyDict>,
+        captive_portal: Option<bool>,
+        port_mapping: Py<PortMapping>,
+        warnings: Vec<String>,
+    }
+    /// A STUN server at one address, and what it said.
+    StunServer {
+        region: u16,
+        name: String,
+        address: String,
+        mapped: String,
+        latency_seconds: Option<f64>,
+        error: String,
+    }
+    /// What became of asking the gateway for a port.
+    PortMapping {
+        protocol: String,
+        external: String,
+        reason: String,
+        pcp: Option<bool>,
+        nat_pmp: Option<bool>,
+        upnp: Option<bool>,
     }
     /// One endpoint tried for a peer.
     Candidate {
@@ -161,7 +185,19 @@ fn net_info(py: Python<'_>, info: outbox::NetInfo) -> PyResult<NetInfo> {
     for (server, answer) in info.stun_answers {
         stun_answers.set_item(server, answer)?;
     }
+    let region_errors = PyDict::new(py);
+    for (region, reason) in info.region_errors {
+        region_errors.set_item(region, reason)?;
+    }
+    let stun_servers = info.stun_servers.into_iter().map(|server| Py::new(py, stun_server(server)));
+    let outbox::PortMapping { protocol, external, reason, pcp, nat_pmp, upnp } = info.port_mapping;
     Ok(NetInfo {
+        standby_region: info.standby_region,
+        stun_servers: stun_servers.collect::<PyResult<_>>()?,
+        region_errors: region_errors.unbind(),
+        captive_portal: info.captive_portal,
+        port_mapping: Py::new(py, PortMapping { protocol, external, reason, pcp, nat_pmp, upnp })?,
+        warnings: info.warnings,
         token: info.token,
         preferred_region: info.preferred_region,
         region_latency_seconds: region_latency_seconds.unbind(),
@@ -179,6 +215,17 @@ fn net_info(py: Python<'_>, info: outbox::NetInfo) -> PyResult<NetInfo> {
         global_v6: info.global_v6,
         stun_answers: stun_answers.unbind(),
     })
+}
+
+fn stun_server(server: outbox::StunServer) -> StunServer {
+    StunServer {
+        region: server.region,
+        name: server.name,
+        address: server.address,
+        mapped: server.mapped,
+        latency_seconds: seconds(server.latency),
+        error: server.error,
+    }
 }
 
 fn seconds(age: Option<Duration>) -> Option<f64> {
@@ -246,6 +293,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Handshake>()?;
     module.add_class::<RelayChanged>()?;
     module.add_class::<NetInfo>()?;
+    module.add_class::<StunServer>()?;
+    module.add_class::<PortMapping>()?;
     module.add_class::<Candidate>()?;
     module.add_class::<PeerStats>()?;
     module.add_class::<EngineStats>()?;

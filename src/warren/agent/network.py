@@ -50,6 +50,7 @@ class Network:
         node_config = NodeConfig(
             addresses=(tailnet_address(manifest.agent_id), service_address(manifest.agent_id)),
             listen_port=config.listen_port,
+            port_mapping=config.port_mapping,
             block_direct=manifest.block_direct,
             force_websockets=manifest.force_websockets,
             relay_headers=config.headers,

@@ -76,6 +76,8 @@ GLOBALS: tuple[click.Option, ...] = (
     _global("--no-version-warning", env="NO_VERSION_WARNING", cls=FLAG, help="Do not warn when versions differ."),
     _global("--no-feature-warning", env="NO_FEATURE_WARNING", cls=FLAG, help="Do not warn about licences."),
     _global("--disable-direct-connections", env="DISABLE_DIRECT_CONNECTIONS", cls=FLAG, help="Use relays only."),
+    _global("--disable-port-mapping", env="DISABLE_PORT_MAPPING", cls=FLAG, help="Ask no gateway for a port."),
+    _global("--tailnet-listen-port", env="TAILNET_LISTEN_PORT", type=int, default=0, help="UDP port of the network; 0 is any."),
     _global("--disable-network-telemetry", env="DISABLE_NETWORK_TELEMETRY", cls=FLAG, help="Accepted; none is sent."),
     _global("--force-tty", env="FORCE_TTY", cls=FLAG, help="Behave as on a terminal."),
     _global("--verbose", "-v", env="VERBOSE", cls=FLAG, help="Show details of errors and log to stderr."),

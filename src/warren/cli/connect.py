@@ -55,16 +55,8 @@ def server_address(context: Context) -> ServerAddress:
         headers=dict(client.headers),
         relay_headers=dict(client.extra_headers),
         tls=client.tls_context,
-        ca_pem=_authorities(Path(ca_file)) if ca_file else None,
+        ca_pem=Path(ca_file).read_bytes() if ca_file else None,
     )
-
-
-def _authorities(ca_file: Path) -> bytes:
-    """Read an authority to trust besides the system's: relays of others have certificates of those."""
-    import ssl
-
-    system = ssl.get_default_verify_paths().cafile
-    return ca_file.read_bytes() + b"\n" + (Path(system).read_bytes() if system else b"")
 
 
 def connect_options(context: Context, info: AgentConnectionInfo) -> ConnectOptions:
@@ -74,6 +66,8 @@ def connect_options(context: Context, info: AgentConnectionInfo) -> ConnectOptio
     return ConnectOptions(
         block_direct=context.options.disable_direct or info.disable_direct_connections,
         force_websockets=info.derp_force_websockets,
+        port_mapping=context.options.port_mapping,
+        listen_port=context.options.listen_port,
     )
 
 

@@ -40,6 +40,8 @@ class Globals:
     cert_file: str = ""
     key_file: str = ""
     disable_direct: bool = False
+    port_mapping: bool = True
+    listen_port: int = 0
     no_version_warning: bool = False
     force_tty: bool = False
     verbose: bool = False
@@ -66,6 +68,8 @@ class Globals:
             cert_file=text("client_tls_cert_file"),
             key_file=text("client_tls_key_file"),
             disable_direct=bool(values.get("disable_direct_connections")),
+            port_mapping=not values.get("disable_port_mapping"),
+            listen_port=int(str(values.get("tailnet_listen_port") or 0)),
             no_version_warning=bool(values.get("no_version_warning")),
             force_tty=bool(values.get("force_tty")),
             verbose=bool(values.get("verbose")),

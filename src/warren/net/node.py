@@ -11,6 +11,10 @@ from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
+MAX_REGION_ID = 65535
+MAX_NEAR_REGIONS = 2
+"""In which further regions a peer is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
@@ -29,6 +33,16 @@ class NodeInfo:
     """Keys are `"<region>-v4"` and `"<region>-v6"`."""
     forced_websocket: Mapping[int, str] = field(default_factory=dict[int, str])
     """Regions that are reached by WebSocket, and why."""
+
+    def near_regions(self) -> tuple[int, ...]:
+        """List the regions beside its home where it is likely to be found when home is gone, nearest first."""
+        nearest: dict[int, float] = {}
+        for name, latency_seconds in self.region_latency_seconds.items():
+            number = name.partition("-")[0]
+            if number.isdecimal() and 0 < int(number) <= MAX_REGION_ID:
+                nearest[int(number)] = min(latency_seconds, nearest.get(int(number), latency_seconds))
+        nearest.pop(self.preferred_region, None)
+        return tuple(sorted(nearest, key=lambda region: (nearest[region], region)))[:MAX_NEAR_REGIONS]
 
 
 class PeerUpdateKind(Enum):

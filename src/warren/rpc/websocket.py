@@ -22,7 +22,7 @@ from websockets.uri import parse_uri
 
 from warren.errors import RemoteProtocolError, Unavailable
 from warren.rpc.server_websocket import CLOSE_SECONDS, NORMAL_CLOSURE
-from warren.sdk import client_errors
+from warren.sdk import client_errors, connecting
 
 CONNECT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -72,12 +72,8 @@ async def _dial(url: str, tls: ssl.SSLContext | None) -> ByteStream:
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     try:
-        if not secure:
-            return await anyio.connect_tcp(parts.hostname, port)
-        context = tls or ssl.create_default_context()
-        return await anyio.connect_tcp(
-            parts.hostname, port, ssl_context=context, tls=True, tls_standard_compatible=False
-        )
+        context = (tls or ssl.create_default_context()) if secure else None
+        return await connecting.connect(parts.hostname, port, context)
     except (OSError, ssl.SSLError) as error:
         raise Unavailable(f"cannot connect to {_host(url)}: {error}") from error
 

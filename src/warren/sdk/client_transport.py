@@ -18,6 +18,7 @@ import httptools
 from anyio.abc import ByteStream
 
 from warren.errors import Invalid, RemoteProtocolError, Unavailable
+from warren.sdk import connecting
 
 if TYPE_CHECKING:
     import ssl
@@ -268,9 +269,7 @@ class Transport:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with self._deadline(CONNECT_SECONDS):
             try:
-                if context := self.tls_context:
-                    return await anyio.connect_tcp(host, port, ssl_context=context, tls_standard_compatible=False)
-                return await anyio.connect_tcp(host, port)
+                return await connecting.connect(host, port, self.tls_context)
             except OSError as error:  # includes ssl.SSLError
                 cause = error.__cause__ or error
                 raise Unavailable(f"cannot reach {self.url}: {_reason(cause)}", hint=_advice(cause)) from error

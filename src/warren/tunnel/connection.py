@@ -51,7 +51,7 @@ class ServerAddress:
     """Where the control plane is and how we sign in to it.
 
     `headers` carry the credential, so they go to the control plane only; `relay_headers` go to every relay.
-    `ca_pem` are the authorities that relays are checked against.
+    `ca_pem` are authorities that relays are checked against, besides the system's.
     """
 
     url: str
@@ -67,6 +67,8 @@ class ConnectOptions:
 
     block_direct: bool = False
     force_websockets: bool = False
+    port_mapping: bool = False
+    listen_port: int = 0
     stack: str = "auto"
 
 
@@ -127,6 +129,8 @@ async def dial_agent(
         addresses=(tailnet_address(self_id),),
         block_direct=options.block_direct,
         force_websockets=options.force_websockets,
+        port_mapping=options.port_mapping,
+        listen_port=options.listen_port,
         stack=options.stack,
         tls_ca_pem=server.ca_pem,
         relay_headers=server.relay_headers,

@@ -196,6 +196,7 @@ class Coordination:
                 home_region=node.preferred_region,
                 endpoints=() if self._node.config.block_direct else node.endpoints,
                 keepalive=keepalive,
+                fallback_regions=node.near_regions(),
             )
         except _engine.InvalidConfig as error:
             log.warning("peer.unusable", node_id=node.id, error=str(error))

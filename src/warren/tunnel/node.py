@@ -18,6 +18,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from warren import _engine
 from warren.errors import Unavailable
+from warren.sdk import connecting
+from warren.sdk.proxies import Proxies
 
 log = structlog.get_logger()
 
@@ -36,6 +38,8 @@ class NodeConfig:
     force_websockets: bool = False
     tls_ca_pem: bytes | None = None
     relay_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    proxies: Proxies = field(default_factory=connecting.proxies)
+    port_mapping: bool = False
     forward_to_loopback: bool = False
 
 
@@ -136,6 +140,8 @@ class Node:
             force_websockets=config.force_websockets,
             tls_ca_pem=config.tls_ca_pem,
             relay_headers=dict(config.relay_headers),
+            proxies=config.proxies.as_mapping(),
+            port_mapping=config.port_mapping,
             forward_to_loopback=config.forward_to_loopback,
         )
         self.net_info: _engine.NetInfo | None = None

@@ -126,7 +126,17 @@ def test_relay_headers_go_with_every_request() -> None:
         assert all("X-Way: in" in request for request in relay.requests)
 
 
-def certificate(name: str, folder: Path, *, relay_key: bytes | None = None) -> tuple[ssl.SSLContext, bytes]:
+Issuer = tuple[ec.EllipticCurvePrivateKey, x509.Name]
+
+
+def issuer(name: str) -> Issuer:
+    """Make an authority that nobody trusts."""
+    return ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def certificate(
+    name: str, folder: Path, *, relay_key: bytes | None = None, issuer: Issuer | None = None
+) -> tuple[ssl.SSLContext, bytes]:
     """Make a server's TLS context for `name`, and what its clients must trust.
 
     With `relay_key` the chain also names the relay's key, as relays do that allow the fast start.
@@ -139,10 +149,12 @@ def certificate(name: str, folder: Path, *, relay_key: bytes | None = None) -> t
     except ValueError:
         alternative = x509.DNSName(name)
     signed = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + datetime.timedelta(days=36500))
+        x509.CertificateBuilder(
+            issuer[1] if issuer else subject, subject, key.public_key(), 1, now, now + datetime.timedelta(days=36500)
+        )
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+        .sign(issuer[0] if issuer else key, hashes.SHA256())
     )
     pem = signed.public_bytes(serialization.Encoding.PEM)
     chain = pem
@@ -180,7 +192,36 @@ def test_a_relay_with_another_name_in_its_certificate_is_not_trusted(tmp_path: P
     context, pem = certificate("relay.example", tmp_path)
     with RelayServer(tls=context) as relay, Node(CLIENT, tls_ca_pem=pem) as client:
         client.engine.set_derp_map(derp_map(relay.port, force_http=False))
-        assert "certificate" in client.wait(relay_changed(connected=False)).error
+        said = client.wait(relay_changed(connected=False)).error
+        assert "certificate" in said
+        assert "CN=relay.example" in said
+
+
+def test_a_certificate_that_is_not_trusted_is_said_to_be_so_with_its_issuer(tmp_path: Path) -> None:
+    """As when a firewall opens TLS with an authority of its own."""
+    firewall_key, firewall_name = issuer("Corporate Inspection CA")
+    context, _ = certificate("127.0.0.1", tmp_path, issuer=(firewall_key, firewall_name))
+    with RelayServer(tls=context) as relay, Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(relay.port, force_http=False))
+        said = client.wait(relay_changed(connected=False)).error
+        assert "the certificate of 127.0.0.1 is not trusted" in said
+        assert "issued by CN=Corporate Inspection CA" in said
+        assert "SSL_CERT_FILE" in said
+
+
+def test_an_authority_in_ssl_cert_file_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, pem = certificate("127.0.0.1", tmp_path)
+    (tmp_path / "authorities.pem").write_bytes(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authorities.pem"))
+    with RelayServer(tls=context) as relay, Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(relay.port, force_http=False))
+        client.wait(relay_changed(connected=True))
+
+
+def test_what_speaks_no_tls_is_said_to_be_so() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(relay.port, force_http=False))
+        assert "TLS" in client.wait(relay_changed(connected=False), within=15).error
 
 
 def test_a_region_for_tests_may_have_any_certificate(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Options(TypedDict):
     debug_address: str
     ssh_max_timeout: timedelta
     tailnet_listen_port: int
+    disable_port_mapping: bool
     log_human: str
     log_json: str
     no_reap: bool
@@ -63,6 +64,7 @@ class Options(TypedDict):
 @params.option(
     "--tailnet-listen-port", env="AGENT_TAILNET_LISTEN_PORT", type=int, default=0, help="UDP port; 0 is any."
 )
+@params.flag("--disable-port-mapping", env="AGENT_DISABLE_PORT_MAPPING", help="Ask no gateway for a port.")
 @params.option("--log-human", env="AGENT_LOGGING_HUMAN", default="/dev/stderr", help="Log for people also to.")
 @params.option("--log-json", env="AGENT_LOGGING_JSON", default="", help="Log as JSON also to.")
 @params.option("--log-stackdriver", env="AGENT_LOGGING_STACKDRIVER", default="", expose_value=False, hidden=True)
@@ -120,6 +122,7 @@ def _run(options: Options) -> None:
         subsystems=config.read_subsystems(options["subsystem"]),
         ssh_max_timeout=options["ssh_max_timeout"],
         listen_port=options["tailnet_listen_port"],
+        port_mapping=not options["disable_port_mapping"],
         block_file_transfer=options["block_file_transfer"],
         block_local_forwarding=options["block_local_port_forwarding"],
         block_reverse_forwarding=options["block_reverse_port_forwarding"],
