@@ -6,6 +6,7 @@ Unlike the engine, which only wants a connection, these want to know why there i
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import ssl
 import urllib.request
@@ -264,7 +265,8 @@ async def _connect(address: str, target: Target) -> ByteStream:
         raise ProbeError(Failure.CONNECT, f"no answer from {where} within {STEP_SECONDS:.0f} s") from error
     except OSError as error:
         cause = error.__cause__ or error
-        reason = getattr(cause, "strerror", None) or str(cause)
+        number = getattr(cause, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(cause)  # asyncio puts a text of its own
         raise ProbeError(Failure.CONNECT, f"{where}: {reason}") from error
 
 
