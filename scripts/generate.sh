@@ -9,6 +9,7 @@ generate() {
     .venv/bin/python scripts/dump_schema.py
     .venv/bin/python -m warren.cli.docs docs/reference/cli.md
     .venv/bin/python scripts/document_settings.py
+    .venv/bin/python scripts/document_findings.py
 }
 
 if [ "${1:-}" = --check ]; then

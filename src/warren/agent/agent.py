@@ -208,6 +208,7 @@ class Agent:
             self._network = network
             self.facts.network_text = network.describe
             self.facts.netcheck = network.netcheck
+            self.facts.network_report = network.report
             self._services.prepare(manifest)
             task_status.started(network)
             await anyio.sleep_forever()

@@ -36,6 +36,7 @@ class Facts:
         self.manifest: Manifest | None = None
         self.network_text: Callable[[], str] | None = None
         self.netcheck: Callable[[], Awaitable[object]] | None = None
+        self.network_report: Callable[[str], Awaitable[object]] | None = None
         self.metrics: Callable[[], str] = str
         self._scanned_at = float("-inf")
         self._ports: Sequence[ListeningPort] = ()
@@ -61,6 +62,11 @@ def debug_routes(facts: Facts) -> list[Route]:
             return Response.text("network not started yet", HTTPStatus.INTERNAL_SERVER_ERROR)
         return Response.text(facts.network_text())
 
+    async def report(request: Request) -> Response:
+        if facts.network_report is None:
+            return Response.text("network not started yet", HTTPStatus.INTERNAL_SERVER_ERROR)
+        return Response.json(await facts.network_report(request.query.get("peer", "")))
+
     async def debug_logging(request: Request) -> Response:
         if request.arguments["enabled"].lower() not in {"1", "t", "true", "0", "f", "false"}:
             return Response.text("invalid boolean", HTTPStatus.BAD_REQUEST)
@@ -74,6 +80,7 @@ def debug_routes(facts: Facts) -> list[Route]:
     return [
         Route("GET", "/debug/logs", logs),
         Route("GET", "/debug/magicsock", network),
+        Route("GET", "/debug/network", report),
         Route("GET", "/debug/magicsock/debug-logging/{enabled}", debug_logging),
         Route("GET", "/debug/manifest", manifest),
     ]

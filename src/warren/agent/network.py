@@ -16,9 +16,12 @@ from warren.agent.manifest import Manifest
 from warren.agent.stats import StatsCounter, StatsReport
 from warren.clock import Clock
 from warren.errors import RemoteError, Unavailable
+from warren.net import netcheck
 from warren.net.addresses import service_address, tailnet_address
 from warren.net.derp_map import rewrite_embedded
+from warren.net.network_report import AgentReport, NodeNetwork
 from warren.rpc.drpc import Client
+from warren.tunnel import observe
 from warren.tunnel.coordination import Coordination
 from warren.tunnel.node import Listener, Node, NodeConfig
 
@@ -34,6 +37,7 @@ class Network:
     def __init__(self, node: Node, coordination: Coordination, connections: Connections) -> None:
         self.node, self._coordination, self._connections = node, coordination, connections
         self._counter = StatsCounter()
+        self._block_direct = False
 
     @classmethod
     @asynccontextmanager
@@ -71,6 +75,7 @@ class Network:
 
     def use(self, manifest: Manifest) -> None:
         """Take over what a new manifest says of the network."""
+        self._block_direct = manifest.block_direct
         self.node.engine.set_block_direct(manifest.block_direct)
         if manifest.derp_map is not None:
             self._coordination.use_derp_map(manifest.derp_map)
@@ -106,22 +111,36 @@ class Network:
 
     async def netcheck(self) -> object:
         """Measure the network as the netcheck API answers it."""
-        return netcheck_report(await self.node.netcheck())
+        return netcheck_report(await self._measure_network())
+
+    async def report(self, peer_address: str) -> AgentReport:
+        """Measure the network for `warren doctor`; with the way to one peer, named by its address in the tunnel."""
+        network = await self._measure_network()
+        found = (observe.path(peer) for peer in self.node.engine.peers())
+        return AgentReport(network, next((path for path in found if path.address == peer_address), None))
+
+    async def _measure_network(self) -> NodeNetwork:
+        net = await self.node.netcheck()
+        return observe.network(net, self.node.engine, block_direct=self._block_direct)
 
 
-def netcheck_report(info: object) -> Mapping[str, object]:
+def netcheck_report(network: NodeNetwork) -> Mapping[str, object]:
     """Write what is known of the network in the JSON that clients read."""
-    fields = {
-        "MappingVariesByDestIP": "mapping_varies_by_destination",
-        "HairPinning": "hairpinning",
-        "WorkingIPv6": "ipv6",
-        "OSHasIPv6": "os_has_ipv6",
-        "WorkingUDP": "udp",
-        "PreferredDERP": "preferred_region",
-        "DERPLatency": "region_latency_seconds",
+    return {
+        "severity": "ok",
+        "warnings": [],
+        "dismissed": False,
+        "net_info": {
+            "MappingVariesByDestIP": network.mapping_varies,
+            "HairPinning": network.hairpinning,
+            "WorkingIPv6": network.ipv6,
+            "OSHasIPv6": network.os_has_ipv6,
+            "WorkingUDP": network.udp,
+            "PreferredDERP": network.preferred_region,
+            "DERPLatency": network.region_latency_seconds,
+        },
+        "interfaces": netcheck.interfaces(network.interfaces),
     }
-    net_info = {name: getattr(info, attribute) for name, attribute in fields.items()}
-    return {"severity": "ok", "warnings": [], "dismissed": False, "net_info": net_info, "interfaces": None}
 
 
 async def _accept(listener: Listener, serve: Serve) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 BLOCK_BYTES = 2 << 20  # what both ends send and count; a part of one at the end is not counted
@@ -64,11 +65,61 @@ class Meter:
         self._began, self._moved_bytes = elapsed_seconds, 0
 
 
-def json(overall: Interval, intervals: Sequence[Interval]) -> Mapping[str, object]:
-    """Shape a test as `--output json` has it."""
-    return {"overall": overall.json(), "intervals": [interval.json() for interval in intervals]}
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was moved in one direction, or in both: the whole, and by intervals."""
+
+    overall: Interval
+    intervals: Sequence[Interval]
+
+    def json(self) -> Mapping[str, object]:
+        """Shape it as `--output json` has it."""
+        return {"overall": self.overall.json(), "intervals": [interval.json() for interval in self.intervals]}
+
+    def rows(self) -> list[list[str]]:
+        """Write it as a table: the intervals, a line, the whole."""
+        cells = [item.row() for item in self.intervals]
+        return [["INTERVAL", "THROUGHPUT"], *cells, ["-" * 12, "-" * 12], self.overall.row()]
 
 
-def rows(overall: Interval, intervals: Sequence[Interval]) -> list[list[str]]:
-    """Write a test as a table: the intervals, a line, the whole."""
-    return [["INTERVAL", "THROUGHPUT"], *(item.row() for item in intervals), ["-" * 12, "-" * 12], overall.row()]
+class Board:
+    """The meters of a test: one for each direction and one for all, fed by the threads of its streams."""
+
+    def __init__(self, directions: Sequence[str], now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._meters = {direction: Meter() for direction in directions}
+        self._ends = dict.fromkeys(directions, 0.0)
+        self._total = Meter()
+
+    def start(self) -> None:
+        """Note that a stream begins; the first one begins the test."""
+        with self._lock:
+            if self._began is None:
+                self._began = self._now()
+
+    def block(self, direction: str) -> float:
+        """Count a whole block of a stream; return the seconds since the beginning."""
+        with self._lock:
+            elapsed = self._elapsed()
+            self._meters[direction].block(elapsed)
+            self._total.block(elapsed)
+            return elapsed
+
+    def end(self, direction: str) -> None:
+        """Note that a stream is over."""
+        with self._lock:
+            self._ends[direction] = max(self._ends[direction], self._elapsed())
+
+    def finish(self) -> tuple[Measured, Mapping[str, Measured]]:
+        """End the test: all together, and each direction."""
+        with self._lock:
+            each = {
+                direction: Measured(meter.finish(self._ends[direction]), meter.intervals)
+                for direction, meter in self._meters.items()
+            }
+            return Measured(self._total.finish(max(self._ends.values())), self._total.intervals), each
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._began is None else self._now() - self._began

@@ -9,11 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from tests.integration.agent.test_tunnel import Tunnel, tunnel
-from warren.cli import connect, speed
+from warren.cli import speed
 from warren.cli.commands import port_forward, speedtest
 from warren.cli.ui import Terminal
 from warren.net.addresses import tailnet_address
@@ -118,11 +117,17 @@ async def test_udp_senders_have_flows_of_their_own(through: Through) -> None:
                 tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("direction", [speedtest.DOWN, speedtest.UP])
-async def test_speedtest(through: Through, direction: int) -> None:
-    with await through.dial(connect.SPEEDTEST_PORT) as sock, anyio.fail_after(15):
-        meter, overall = await anyio.to_thread.run_sync(speedtest.run, sock, direction, timedelta(seconds=1))
-    assert overall.moved_bytes >= speed.BLOCK_BYTES
-    counted = sum(interval.moved_bytes for interval in meter.intervals)
-    assert 0 <= overall.moved_bytes - counted < overall.moved_bytes / 20  # a last interval under 10 ms is left out
-    assert overall.end_seconds == pytest.approx(1.0, abs=0.5)
+@pytest.mark.parametrize(
+    ("directions", "streams"), [(("down",), 1), (("up",), 1), (("down", "up"), 3)], ids=["down", "up", "both"]
+)
+async def test_speedtest(through: Through, directions: tuple[str, ...], streams: int) -> None:
+    with anyio.fail_after(30):
+        total, each = await speedtest.measure(through.dial, directions, streams, timedelta(seconds=1))
+    assert set(each) == set(directions)
+    for measured in (total, *each.values()):
+        overall = measured.overall
+        assert overall.moved_bytes >= speed.BLOCK_BYTES
+        counted = sum(interval.moved_bytes for interval in measured.intervals)
+        assert 0 <= overall.moved_bytes - counted < overall.moved_bytes / 10  # a last interval under 10 ms is left out
+        assert overall.end_seconds > 0.5
+    assert total.overall.moved_bytes == sum(measured.overall.moved_bytes for measured in each.values())

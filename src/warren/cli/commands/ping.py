@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from warren import clock
-from warren.cli import agent_wait, connect, duration, params, ping_stats, target, ui
+from warren.cli import agent_wait, connect, duration, examine, params, ping_stats, target, ui
 from warren.cli.command import command
 from warren.cli.context import Context
 from warren.cli.errors import ExitStatus
 
 if TYPE_CHECKING:
     from warren import _engine
+    from warren.net.diagnosis import Finding
+    from warren.net.network_report import NodeNetwork, PeerPath
     from warren.sdk.types.agents import AgentConnectionInfo
     from warren.tunnel.connection import AgentConnection
 
@@ -50,8 +54,9 @@ async def ping(
     )
     agent = await agent_wait.ready_agent(context, agent, wait="no")
     info = await context.client.agents.connection(agent.id)
-    regions = _region_names(info)
+    regions = examine.region_names(info)
     summary = ping_stats.Summary(workspace)
+    how = _How()
     verbose = context.options.verbose
     try:  # interrupted or not: what was measured is shown
         async with connect.open_agent(context, agent.id, info=info) as connection:
@@ -62,10 +67,10 @@ async def ping(
                 run = _Run(context, connection, summary, regions, quiet=output == "json")
                 await run.pings(num, timeout.total_seconds(), wait.total_seconds(), show_time=show_time or utc, utc=utc)
                 tasks.cancel_scope.cancel()
-            await _conclude(context, connection, summary, info, regions)
+            await _conclude(context, connection, summary, info, how)
     finally:
         if output == "json":
-            context.terminal.out(ui.json_text(summary.json()))
+            context.terminal.out(ui.json_text({**summary.json(), "path": how.path, "findings": how.findings}))
         elif summary.answers:
             context.terminal.out("\n" + ui.columns_text(summary.rows()))
     if not summary.latencies:
@@ -124,12 +129,6 @@ class _Run:
         self._context.terminal.out(stamp + ping_stats.line(self._summary.workspace, answer))
 
 
-def _region_names(info: AgentConnectionInfo) -> Mapping[int, str]:
-    from warren.net import derp_map
-
-    return {number: region.region_name for number, region in derp_map.parse(info.derp_map or {}).regions.items()}
-
-
 async def _explain_changes(context: Context, connection: AgentConnection, regions: Mapping[int, str]) -> None:
     """Say which path is used, and why, now and whenever it changes."""
     from warren import _engine
@@ -148,71 +147,70 @@ def _path(direct: bool, endpoint: str, region: int, regions: Mapping[int, str]) 
     return f"direct {endpoint}" if direct else f"relay {regions.get(region) or region}"
 
 
+@dataclass(slots=True)
+class _How:
+    """How the connection stands in the end, and what keeps it from being better."""
+
+    path: PeerPath | None = None
+    findings: Sequence[Finding] = ()
+
+
 async def _conclude(
-    context: Context,
-    connection: AgentConnection,
-    summary: ping_stats.Summary,
-    info: AgentConnectionInfo,
-    regions: Mapping[int, str],
+    context: Context, connection: AgentConnection, summary: ping_stats.Summary, info: AgentConnectionInfo, how: _How
 ) -> None:
     """Say how the connection stands and what could make it better."""
-    say = context.terminal.say
-    agent = await connection.introduced()
-    peer = connection.node.peer(agent.key)
-    net = connection.node.net_info
-    say("\n".join(_diagnostics(peer, net, regions)))
-    if context.options.verbose and peer is not None:
-        say("\n".join(_candidates(peer)))
-        if reason := connection.node.engine.stack_reason:
-            say(f"stack: {connection.node.engine.stack} ({reason})")
+    from warren.cli import findings_text
+    from warren.net import diagnosis
+
+    say, verbose = context.terminal.say, context.options.verbose
+    # The agent's side is asked for only where it explains something: asking takes a moment.
+    report = await examine.connection(context, connection, info, ask_agent=verbose or not summary.direct)
+    assert report.workspace is not None  # `connection` is about one
+    how.path = report.workspace.path
+    found = diagnosis.diagnose(report)
+    how.findings = found.findings
+    say("\n".join(_diagnostics(how.path, report.network, examine.region_names(info))))
+    if verbose and how.path is not None:
+        say("\n".join(_explained(how.path, connection.node.engine)))
+        say("\n".join(findings_text.pairs(found.pairs)))
     if summary.direct:
-        say("✔ You are connected directly (p2p)")
+        say("✔ You are connected directly (p2p)" + (", over a private network" if _private(how.path) else ""))
         return
     say("❗ You are connected via a DERP relay, not directly (p2p)")
-    for advice in _advice(context, info, net):
-        say(f"  {advice}")
+    say("\n".join(findings_text.findings(found)))
 
 
-def _diagnostics(
-    peer: _engine.PeerStats | None, net: _engine.NetInfo | None, regions: Mapping[int, str]
-) -> Iterator[str]:
-    home = net.preferred_region if net else 0
+def _private(path: PeerPath | None) -> bool:
+    if path is None or not path.direct:
+        return False
+    host = ip_address(path.endpoint.rpartition(":")[0].strip("[]"))
+    return host.is_private and not host.is_loopback
+
+
+def _diagnostics(path: PeerPath | None, network: NodeNetwork | None, regions: Mapping[int, str]) -> Iterator[str]:
+    home = network.preferred_region if network else 0
     yield f"✔ preferred DERP region: {home} ({regions.get(home, '')})" if home else "✘ not connected to DERP"
-    if peer is None:
+    if path is None:
         yield "✘ have not received remote agent data from Coder networking coordinator"
         return
     yield "✔ sent local data to Coder networking coordinator"
     yield "✔ received remote agent data from Coder networking coordinator"
-    yield f"    preferred DERP region: {peer.home_region} {regions.get(peer.home_region, '')}"
-    yield "    endpoints: " + ", ".join(candidate.endpoint for candidate in peer.candidates)
-    if peer.last_handshake_age_seconds is None:
+    yield f"    preferred DERP region: {path.home_region} {regions.get(path.home_region, '')}"
+    yield "    endpoints: " + ", ".join(attempt.endpoint for attempt in path.attempts)
+    if path.handshake_age_seconds is None:
         yield "✘ Wireguard is not connected"
         return
-    mark = "✔" if peer.last_handshake_age_seconds < OLD_HANDSHAKE_SECONDS else "⚠"
-    age = duration.text(timedelta(milliseconds=round(peer.last_handshake_age_seconds * 1000)))
+    mark = "✔" if path.handshake_age_seconds < OLD_HANDSHAKE_SECONDS else "⚠"
+    age = duration.text(timedelta(milliseconds=round(path.handshake_age_seconds * 1000)))
     yield f"{mark} Wireguard handshake {age} ago"
 
 
-def _candidates(peer: _engine.PeerStats) -> Iterator[str]:
-    yield f"candidates: {len(peer.candidates)}"
-    for item in peer.candidates:
-        took = f", {ping_stats.rounded(item.latency_seconds)}" if item.latency_seconds is not None else ""
-        counts = f"{item.pings_sent} pings sent, {item.pongs_received} answered"
-        yield f"  {item.endpoint} ({item.source}): {item.state}{took}; {counts}"
-    yield f"chosen: {peer.reason}"
-
-
-def _advice(context: Context, info: AgentConnectionInfo, net: _engine.NetInfo | None) -> Iterator[str]:
-    if context.options.disable_direct:
-        yield "direct connections are disabled here, by --disable-direct-connections"
-    elif info.disable_direct_connections:
-        yield "your administrator has disabled direct connections"
-    from warren.net import derp_map
-
-    regions = derp_map.parse(info.derp_map or {}).regions.values()
-    if not any(node.stun_port >= 0 for region in regions for node in region.nodes):
-        yield "the DERP map has no STUN server, so that this machine cannot learn its public address"
-    if net is not None and not net.udp:
-        yield "this machine cannot send UDP, or got no answer from a STUN server"
-    if net is not None and net.mapping_varies_by_destination:
-        yield "this machine is behind a hard NAT: its public port changes with the destination"
+def _explained(path: PeerPath, engine: _engine.Engine) -> Iterator[str]:
+    """Say which way was chosen and why, how it came to that, and what carries TCP."""
+    yield f"chosen: {_path(path.direct, path.endpoint, path.region, {})}: {path.reason}"
+    for change in path.history:
+        way = _path(change.direct, change.endpoint, change.region, {})
+        yield f"    {ping_stats.rounded(change.age_seconds)} ago: {way}: {change.reason}"
+    if path.inner_mtu is not None:
+        yield f"MTU inside the tunnel: {path.inner_mtu}"
+    yield f"TCP: {engine.stack}" + (f" ({engine.stack_reason})" if engine.stack_reason else "")

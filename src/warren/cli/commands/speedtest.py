@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 import click
+from anyio.abc import TaskGroup
 
 from warren.cli import agent_wait, connect, duration, params, speed, target, ui
 from warren.cli.command import command
 from warren.cli.context import Context
-from warren.errors import Invalid, RemoteProtocolError, Unavailable
+from warren.errors import Invalid, RemoteProtocolError, Unavailable, WarrenError
 
 if TYPE_CHECKING:
     from warren.tunnel.connection import AgentConnection
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 VERSION = 2
 COLUMNS = ("interval", "throughput")
 DOWN, UP = 0, 1
+WAYS = {"down": DOWN, "up": UP}
+MOST_STREAMS = 32
 REPLY_LIMIT = 4096
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(minutes=2)
 DIRECT_WAIT_SECONDS = 30.0
@@ -32,7 +36,16 @@ DIRECT_WAIT_SECONDS = 30.0
 @command()
 @click.argument("workspace")
 @params.flag("--direct", "-d", help="Wait for a direct path first.")
-@params.option("--direction", type=click.Choice(["up", "down"]), default="down", show_default=True, help="Which way.")
+@params.option(
+    "--direction", type=click.Choice(["up", "down", "both"]), default="down", show_default=True, help="Which way."
+)
+@params.option(
+    "--streams",
+    type=click.IntRange(1, MOST_STREAMS),
+    default=1,
+    show_default=True,
+    help="How many connections at once, in each direction.",
+)
 @params.durations("--time", "-t", "length", default="5s", show_default=True, help="How long.")
 @params.option("--pcap-file", default="", help="File to write the packets inside the tunnel to.")
 @ui.output_option()
@@ -43,6 +56,7 @@ async def speedtest(
     workspace: str,
     direct: bool,
     direction: str,
+    streams: int,
     length: timedelta,
     pcap_file: str,
     output: str,
@@ -57,24 +71,31 @@ async def speedtest(
         context, target.parse(workspace), autostart=True, reason="ssh_connection"
     )
     agent = await agent_wait.ready_agent(context, agent, wait="no")
+    directions = ("down", "up") if direction == "both" else (direction,)
     async with connect.open_agent(context, agent.id) as connection:
         if pcap_file:
             _capture(connection, pcap_file)
         await connection.reachable()
         if direct:
             await _wait_direct(context, connection)
-        context.terminal.say(f"Starting a {duration.text(length)} {direction}load test over {await _path(connection)}…")
-        sock = await connection.dial(connect.SPEEDTEST_PORT)
-        way = DOWN if direction == "down" else UP
-        with sock:
-            # A thread, because a test of the tunnel must not measure the event loop.
-            meter, overall = await anyio.to_thread.run_sync(run, sock, way, length, abandon_on_cancel=True)
+        what = "load test both ways" if direction == "both" else f"{direction}load test"
+        many = f" with {streams} streams" if streams > 1 else ""
+        context.terminal.say(f"Starting a {duration.text(length)} {what}{many} over {await _path_text(connection)}…")
+        total, each = await measure(connection.dial, directions, streams, length)
+        path = await _path(connection)
         if pcap_file:
             connection.node.engine.capture(None)
+    context.terminal.say(f"path: {path['reason']}")
     if output == "json":
-        context.terminal.out(ui.json_text(speed.json(overall, meter.intervals)))
+        by_direction = {name: measured.json() for name, measured in each.items()}
+        context.terminal.out(
+            ui.json_text({**total.json(), "streams": streams, "directions": by_direction, "path": path})
+        )
         return
-    context.terminal.out(ui.columns_text(_columns(speed.rows(overall, meter.intervals), column)))
+    for name, measured in each.items() if len(each) > 1 else ():
+        context.terminal.out(f"{name}:\n{ui.columns_text(_columns(measured.rows(), column))}\n")
+    heading = "together:\n" if len(each) > 1 else ""
+    context.terminal.out(heading + ui.columns_text(_columns(total.rows(), column)))
 
 
 def _columns(rows: Sequence[Sequence[str]], wanted: Sequence[str]) -> Sequence[Sequence[str]]:
@@ -87,7 +108,38 @@ def _columns(rows: Sequence[Sequence[str]], wanted: Sequence[str]) -> Sequence[S
     return [[row[index] for index in kept] for row in rows]
 
 
-def run(sock: socket.socket, direction: int, length: timedelta) -> tuple[speed.Meter, speed.Interval]:
+async def measure(
+    dial: Callable[[int], Awaitable[socket.socket]], directions: Sequence[str], streams: int, length: timedelta
+) -> tuple[speed.Measured, Mapping[str, speed.Measured]]:
+    """Run `streams` streams in each direction at once; return them together, and each direction.
+
+    Raises:
+        Unavailable: the other side refuses, or breaks off.
+    """
+    board = speed.Board(directions, time.perf_counter)
+    ways = [direction for direction in directions for _ in range(streams)]
+    limiter = anyio.CapacityLimiter(len(ways))
+    failures: list[WarrenError] = []
+
+    async def stream(sock: socket.socket, direction: str, tasks: TaskGroup) -> None:
+        # A thread, because a test of the tunnel must not measure the event loop.
+        try:
+            await anyio.to_thread.run_sync(run, sock, direction, length, board, abandon_on_cancel=True, limiter=limiter)
+        except WarrenError as error:
+            failures.append(error)
+            tasks.cancel_scope.cancel()
+
+    with ExitStack() as sockets:
+        opened = [sockets.enter_context(await dial(connect.SPEEDTEST_PORT)) for _ in ways]
+        async with anyio.create_task_group() as tasks:
+            for sock, direction in zip(opened, ways, strict=True):
+                tasks.start_soon(stream, sock, direction, tasks)
+    if failures:
+        raise failures[0]
+    return board.finish()
+
+
+def run(sock: socket.socket, direction: str, length: timedelta, board: speed.Board) -> None:
     """Speak the test's protocol on a connected socket; blocks.
 
     Raises:
@@ -97,14 +149,15 @@ def run(sock: socket.socket, direction: int, length: timedelta) -> tuple[speed.M
 
     sock.setblocking(True)
     sock.settimeout(length.total_seconds() * 4)
-    question = {"version": VERSION, "time": duration.nanoseconds(length), "direction": direction}
-    meter = speed.Meter()
+    question = {"version": VERSION, "time": duration.nanoseconds(length), "direction": WAYS[direction]}
     try:
         sock.sendall(msgspec.json.encode(question) + b"\n")
         rest = _read_reply(sock)
-        if direction == DOWN:
-            return meter, _receive(sock, meter, len(rest))
-        return meter, _send(sock, meter, length.total_seconds())
+        board.start()
+        if WAYS[direction] == DOWN:
+            _receive(sock, board, len(rest))
+        else:
+            _send(sock, board, length.total_seconds())
     except (TimeoutError, OSError) as error:
         raise Unavailable(f"the speed test broke off: {error}") from error
 
@@ -129,28 +182,25 @@ def _read_reply(sock: socket.socket) -> bytes:
     return rest
 
 
-def _receive(sock: socket.socket, meter: speed.Meter, already_bytes: int) -> speed.Interval:
+def _receive(sock: socket.socket, board: speed.Board, already_bytes: int) -> None:
     buffer = memoryview(bytearray(speed.BLOCK_BYTES))
-    began = time.perf_counter()
     filled = already_bytes % speed.BLOCK_BYTES
     while count := sock.recv_into(buffer[filled:]):
         filled += count
         if filled == speed.BLOCK_BYTES:
             filled = 0
-            meter.block(time.perf_counter() - began)
-    return meter.finish(time.perf_counter() - began)
+            board.block("down")
+    board.end("down")
 
 
-def _send(sock: socket.socket, meter: speed.Meter, seconds: float) -> speed.Interval:
+def _send(sock: socket.socket, board: speed.Board, seconds: float) -> None:
     block = os.urandom(speed.BLOCK_BYTES)
-    began = time.perf_counter()
     elapsed = 0.0
     while elapsed <= seconds:
         sock.sendall(block)
-        elapsed = time.perf_counter() - began
-        meter.block(elapsed)
+        elapsed = board.block("up")
+    board.end("up")
     sock.shutdown(socket.SHUT_WR)
-    return meter.finish(elapsed)
 
 
 async def _wait_direct(context: Context, connection: AgentConnection) -> None:
@@ -168,9 +218,24 @@ async def _wait_direct(context: Context, connection: AgentConnection) -> None:
     raise Unavailable("there is no direct path", hint=f"{context.program} ping -v explains why")
 
 
-async def _path(connection: AgentConnection) -> str:
+async def _path_text(connection: AgentConnection) -> str:
     pong = await connection.ping()
     return f"the direct path {pong.endpoint}" if pong.direct else "a relay"
+
+
+async def _path(connection: AgentConnection) -> Mapping[str, object]:
+    """Say which way the packets go, and why."""
+    agent = await connection.introduced()
+    peer = connection.node.peer(agent.key)
+    if peer is None:  # the agent left at the very end
+        return {"direct": False, "endpoint": "", "region": 0, "latency_ms": None, "reason": "the agent left"}
+    return {
+        "direct": peer.direct,
+        "endpoint": peer.endpoint,
+        "region": 0 if peer.direct else peer.region,
+        "latency_ms": None if peer.latency_seconds is None else peer.latency_seconds * 1000,
+        "reason": peer.reason,
+    }
 
 
 def _capture(connection: AgentConnection, name: str) -> None:
