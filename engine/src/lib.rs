@@ -1,11 +1,13 @@
 //! Warren's packet engine.
 //!
 //! Three rings: `wire`, `tunnel`, `netstack` and `path` are pure (no sockets, threads or clock; `now` is passed in),
-//! `driver`, `relay` and `tls` own sockets and threads, `python` is the only part that names PyO3.
+//! `driver`, `relay`, `tls` and `impair` own sockets and threads, `python` is the only part that names PyO3.
 
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+#[cfg(target_os = "linux")]
+mod impair;
 mod kernel;
 mod netstack;
 mod offload;
