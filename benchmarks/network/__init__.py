@@ -1,0 +1,1 @@
+"""The figures of the network: `make bench-network`, each against its reference in the same run."""
