@@ -1,9 +1,11 @@
 //! Warren's packet engine.
 //!
 //! Three rings: `wire`, `tunnel`, `netstack` and `path` are pure (no sockets, threads or clock; `now` is passed in),
-//! `driver` and `relay` own sockets and threads, `python` is the only part that names PyO3.
+//! `driver`, `relay` and `impair` own sockets and threads, `python` is the only part that names PyO3.
 
 mod driver;
+#[cfg(target_os = "linux")]
+mod impair;
 mod netstack;
 pub mod path;
 mod python;

@@ -323,3 +323,74 @@ class RelayStats:
     peer_gone_disconnected: int
     peer_gone_not_here: int
     unknown_frames: int
+
+@final
+class Impairer:
+    """A line between two TUN devices that delays, loses, reorders and duplicates packets. Linux only.
+
+    The devices must have been opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`; the impairer takes copies of their
+    descriptors. Super-segments (TCP and UDP GSO) are treated packet by packet, and what shares its fate stays whole.
+    Shares are from 0 to 1; the same seed makes the same choices. Lengths are those of IP packets.
+    """
+
+    def __init__(
+        self,
+        left_fd: int,
+        right_fd: int,
+        *,
+        seed: int = 1,
+        delay_seconds: float | None = None,
+        loss: float | None = None,
+        reorder: float | None = None,
+        reorder_seconds: float | None = None,
+        duplicate: float | None = None,
+        rate_bits_per_second: float | None = None,
+        queue_bytes: int | None = None,
+    ) -> None:
+        """Start; both directions get the same settings.
+
+        `reorder` is the share of packets that arrive `reorder_seconds` later than the others. `rate_bits_per_second`
+        0 is no limit; `queue_bytes` may wait for it, by default a tenth of a second of the rate.
+
+        Raises:
+            InvalidConfig: a value or descriptor that cannot be used.
+        """
+
+    def set(
+        self,
+        *,
+        direction: str = "both",
+        delay_seconds: float | None = None,
+        loss: float | None = None,
+        reorder: float | None = None,
+        reorder_seconds: float | None = None,
+        duplicate: float | None = None,
+        rate_bits_per_second: float | None = None,
+        queue_bytes: int | None = None,
+    ) -> None:
+        """Change what happens to packets from now on; what is not named stays.
+
+        `direction`: "right" (from the left device to the right one), "left" or "both".
+        """
+
+    def stats(self) -> tuple[LineStats, LineStats]:
+        """Counters of the directions to the right and to the left."""
+
+    def close(self) -> None:
+        """End the line; what is under way is lost. Idempotent."""
+
+@final
+class LineStats:
+    """Counters of one direction, in packets of the wire.
+
+    `overflowed`: the queue before the rate was full. `refused`: the device did not take it, or too much was held.
+    """
+
+    packets: int
+    bytes: int
+    delivered: int
+    lost: int
+    reordered: int
+    duplicated: int
+    overflowed: int
+    refused: int

@@ -3,6 +3,8 @@
 mod engine;
 mod errors;
 mod events;
+#[cfg(target_os = "linux")]
+mod impair;
 mod relay;
 
 use pyo3::prelude::*;
@@ -14,5 +16,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     engine::register(module)?;
     events::register(module)?;
+    #[cfg(target_os = "linux")] // elsewhere there are no TUN devices of this kind
+    impair::register(module)?;
     relay::register(module)
 }

@@ -1,0 +1,119 @@
+"""What a scenario found, whether it is as expected, and how it is shown. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from warren.netlab.kinds import Expected, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of two nodes that were to be connected."""
+
+    path: Path
+    endpoint: str
+    reason: str
+    """The engine's."""
+    first_byte_seconds: float
+    """From the start of the first node's engine to its first byte back from the other, which was up already."""
+    direct_seconds: float | None
+    """From that start to a direct path."""
+    throughput_bits_per_second: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a scenario found. Times are seconds."""
+
+    scenario: str
+    expected: str = ""
+    """The path that physics allow: `direct` or `relay`."""
+    why: str = ""
+    """Why that path is expected."""
+    got: str = ""
+    endpoint: str = ""
+    reason: str = ""
+    """Why the engine uses that path, in its own words."""
+    first_byte_seconds: float | None = None
+    direct_seconds: float | None = None
+    throughput_bits_per_second: float | None = None
+    received_bytes: int | None = None
+    longest_gap_seconds: float | None = None
+    """The longest time without a byte of a stream that never stops."""
+    lost_direct_seconds: float | None = None
+    """From the fault until the direct path was given up."""
+    back_seconds: float | None = None
+    """From the end of the fault until what was before is there again."""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as expected."""
+        return not self.problems
+
+
+_DIRECT_REASON = re.compile(r"answered|better than")
+_RELAY_REASON = re.compile(r"no endpoint of the peer|no (direct|endpoint)|never|not answer|blocked")
+
+
+def judge(scenario: str, wanted: Expected, outcome: Outcome, more_problems: Sequence[str] = ()) -> Report:
+    """Compare what became of a pair with what was to become of it."""
+    problems = list(more_problems)
+    if outcome.path is not wanted.path:
+        problems.append(f"the path is {outcome.path.value}, not {wanted.path.value}")
+    pattern = _DIRECT_REASON if outcome.path is Path.DIRECT else _RELAY_REASON
+    if not pattern.search(outcome.reason):
+        problems.append(f"the engine's reason does not explain the path: {outcome.reason!r}")
+    if outcome.throughput_bits_per_second <= 0:
+        problems.append("nothing came through")
+    return Report(
+        scenario=scenario,
+        expected=wanted.path.value,
+        why=wanted.why,
+        got=outcome.path.value,
+        endpoint=outcome.endpoint,
+        reason=outcome.reason,
+        first_byte_seconds=round(outcome.first_byte_seconds, 3),
+        direct_seconds=None if outcome.direct_seconds is None else round(outcome.direct_seconds, 3),
+        throughput_bits_per_second=round(outcome.throughput_bits_per_second),
+        problems=tuple(problems),
+    )
+
+
+HEADINGS = ("scenario", "expected", "got", "first byte", "direct after", "throughput", "reason")
+
+
+def row(report: Report) -> tuple[str, ...]:
+    """Write a report as a row of the table."""
+    reason = report.reason
+    if report.longest_gap_seconds is not None:
+        reason = f"longest gap {report.longest_gap_seconds:.2f} s; {reason}"
+    return (
+        report.scenario,
+        report.expected or "-",
+        (report.got or "-") + ("" if report.good else " !"),
+        _seconds(report.first_byte_seconds),
+        _seconds(report.direct_seconds),
+        _megabits(report.throughput_bits_per_second),
+        "; ".join(report.problems) or reason,
+    )
+
+
+def verdict(reports: Sequence[Report]) -> str:
+    """Sum up in a sentence."""
+    bad = [report.scenario for report in reports if not report.good]
+    if bad:
+        return f"{len(bad)} of {len(reports)} not as expected: {', '.join(bad)}"
+    return f"{len(reports)} of {len(reports)} as expected"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def _megabits(value: float | None) -> str:
+    return "-" if value is None else f"{value / 1e6:,.0f} Mbit/s"

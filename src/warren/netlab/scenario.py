@@ -1,0 +1,104 @@
+"""The scenarios of the lab: what there is, and how one is run and judged."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from warren.errors import NotFound, WarrenError
+from warren.netlab import faults, pair, places
+from warren.netlab.kinds import KINDS, Kind, expected
+from warren.netlab.link import Impairment
+from warren.netlab.report import Report, judge
+from warren.netlab.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How scenarios are run."""
+
+    impairment: Impairment | None = None
+    """What the line of each site to the internet does to packets."""
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something that the lab can run."""
+
+    name: str
+    summary: str
+    run: Callable[[World], Awaitable[Report]]
+
+
+def catalogue() -> Mapping[str, Scenario]:
+    """List all scenarios: every pair of kinds, then the others."""
+    pairs = [_pair_scenario(*kinds) for kinds in itertools.combinations_with_replacement(KINDS, 2)]
+    return {scenario.name: scenario for scenario in (*pairs, *_others())}
+
+
+def get(name: str) -> Scenario:
+    """Find a scenario; the order of a pair's kinds does not matter.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    found = catalogue()
+    for kind in KINDS:
+        if name.startswith(f"{kind.name}+"):
+            swapped = f"{name.removeprefix(kind.name + '+')}+{kind.name}"
+            name = name if name in found else swapped
+    if name not in found:
+        raise NotFound(f"no scenario `{name}`", hint="warren netlab list")
+    return found[name]
+
+
+async def run(scenario: Scenario, options: Options) -> Report:
+    """Run a scenario in a world of its own; what goes wrong is in its report."""
+    try:
+        with World(impairment=options.impairment, seed=options.seed) as world:
+            return await scenario.run(world)
+    except (WarrenError, OSError, ExceptionGroup) as error:
+        return Report(scenario=scenario.name, problems=(_told(error),))
+
+
+def _told(error: Exception) -> str:
+    """Write an error for the report; one that is no failure of the network is ours, and raised.
+
+    Errors of task groups arrive in groups; the first is the cause.
+    """
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]  # of whatever; isinstance cannot tell
+    if not isinstance(cause, WarrenError | OSError):
+        raise error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _pair_scenario(one: Kind, other: Kind) -> Scenario:
+    wanted = expected(one, other)
+    name = f"{one.name}+{other.name}"
+    return Scenario(name, f"{wanted.path.value}: {wanted.why}", partial(_run_pair, name, one, other))
+
+
+async def _run_pair(name: str, one: Kind, other: Kind, world: World) -> Report:
+    wanted = expected(one, other)
+    return judge(name, wanted, await pair.run_kinds(one, other, world))
+
+
+def _others() -> list[Scenario]:
+    table = (
+        ("same-lan", "two nodes on one network behind one NAT", places.same_lan),
+        ("hairpin", "two networks behind one NAT that turns their packets around", places.hairpin),
+        ("no-hairpin", "two networks behind one NAT that does not", places.no_hairpin),
+        ("vpn", "no UDP but over a VPN, with a STUN server inside", places.vpn),
+        ("vpn-no-stun", "no UDP but over a VPN, without a STUN server inside", places.vpn_without_stun),
+        ("cut", "UDP is cut silently during a stream, and restored", faults.cut),
+        ("relay-restart", "the relay is killed and started again during a relayed stream", faults.relay_restart),
+        ("roam", "a node moves to another network during a stream", faults.roam),
+        ("flap", "a node's interface goes down and up every 5 s for a minute during a stream", faults.flap),
+    )
+    return [Scenario(name, summary, partial(run, name)) for name, summary, run in table]

@@ -1,0 +1,245 @@
+"""What stands on the lab's internet: a relay, STUN servers, and the middleboxes of firewalled networks.
+
+The relay is the real one, behind the real front. Sockets are made inside their namespaces and served from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import anyio.abc
+from anyio.streams.tls import TLSStream
+
+from warren import _engine
+from warren.errors import RemoteProtocolError
+from warren.net import stun
+from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
+from warren.netlab.namespace import Namespace
+from warren.netlab.rules import INTERCEPT_PORT, PROXY_PORT
+from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6
+from warren.relay.server import relay_protocol
+from warren.server import listeners
+
+REGION = 999
+RELAY_NAME = "relay.lab.test"
+RELAY_PORT = 443
+_BACKLOG = 128
+_CHUNK = 1 << 16
+
+
+def derp_map(
+    stun_addresses: Sequence[tuple[str, str]] = tuple(zip(SERVER_ADDRESSES, SERVER_ADDRESSES6, strict=True)),
+) -> bytes:
+    """Write the map of the lab: one relay, and STUN servers at these IPv4 and IPv6 addresses."""
+    relay = DERPNode(
+        name="999a",
+        region_id=REGION,
+        host_name=RELAY_NAME,
+        ipv4=SERVER_ADDRESSES[0],
+        ipv6=SERVER_ADDRESSES6[0],
+        stun_port=-1,
+        derp_port=RELAY_PORT,
+    )
+    servers = tuple(
+        DERPNode(name=f"999s{number}", region_id=REGION, host_name=v4 or v6, ipv4=v4, ipv6=v6 or "none", stun_only=True)
+        for number, (v4, v6) in enumerate(stun_addresses)
+    )
+    region = DERPRegion(REGION, "lab", "Lab", nodes=(relay, *servers))
+    return json.dumps(DERPMap(regions={REGION: region}).to_json()).encode()
+
+
+async def _application(scope: dict[str, Any], receive: Any, send: Any) -> None:  # ASGI's shapes
+    """Answer whatever is not for the relay: there is nothing."""
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class RelayServer:
+    """The lab's relay, which can be killed and started again; its clients know it by its key."""
+
+    def __init__(self, namespace: Namespace, tls: ssl.SSLContext) -> None:
+        self._namespace, self._tls = namespace, tls
+        self._key = _engine.generate_key()
+        self._running = anyio.Event()
+        self._killed = anyio.Event()
+        self._ended = anyio.Event()
+        self._wanted = anyio.Event()
+        self._wanted.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, namespace: Namespace, tls: ssl.SSLContext) -> AsyncGenerator[RelayServer]:
+        """Serve a relay at the server's addresses."""
+        server = cls(namespace, tls)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server._serve)
+            await server._running.wait()
+            yield server
+            tasks.cancel_scope.cancel()
+
+    async def kill(self) -> None:
+        """Close every connection without a word, and the port."""
+        self._ended, self._wanted, self._running = anyio.Event(), anyio.Event(), anyio.Event()
+        self._killed.set()
+        await self._ended.wait()
+
+    async def start(self) -> None:
+        """Serve again."""
+        self._killed = anyio.Event()
+        self._wanted.set()
+        await self._running.wait()
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wanted.wait()
+            relay = _engine.Relay(self._key)
+            try:
+                listening = _listen(self._namespace, "::", RELAY_PORT, dual=True)
+                listening.setblocking(False)
+                protocol = relay_protocol(relay)
+                async with listeners.serving(_application, listening, protocol=protocol, tls=self._tls):
+                    self._running.set()
+                    await self._killed.wait()
+                    relay.close()  # first: the front waits for its connections
+            finally:
+                relay.close()
+            self._ended.set()
+
+
+@asynccontextmanager
+async def serving_stun(namespace: Namespace, addresses: Sequence[str]) -> AsyncGenerator[None]:
+    """Answer binding requests at these addresses."""
+    loop = asyncio.get_running_loop()
+    transports: list[asyncio.DatagramTransport] = []
+    try:
+        for address in addresses:
+            sock = namespace.call(lambda address=address: _bind(address, stun.DEFAULT_PORT))
+            transport, _ = await loop.create_datagram_endpoint(_Responder, sock=sock)
+            transports.append(transport)
+        yield
+    finally:
+        for transport in transports:
+            transport.close()
+
+
+class _Responder(asyncio.DatagramProtocol):
+    """Say where a request came from."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int] | tuple[str, int, int, int]) -> None:
+        with suppress(RemoteProtocolError):
+            txid = stun.parse_request(data)
+            if self._transport is not None:
+                self._transport.sendto(stun.answer(txid, addr[0], addr[1]), addr)
+
+
+@asynccontextmanager
+async def serving_proxy(gateway: Namespace) -> AsyncGenerator[str]:
+    """Serve an HTTP proxy (CONNECT) on a gateway; gives its port as text."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await stream.receive()
+            words = head.split(b" ", 2)
+            if len(words) < 3 or words[0] != b"CONNECT":
+                await stream.send(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+                return
+            host, _, port = words[1].decode().rpartition(":")
+            async with await _connect(gateway, _resolve(host), int(port)) as onward:
+                await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await onward.send(rest) if (rest := head.partition(b"\r\n\r\n")[2]) else None
+                await _join(stream, onward)
+
+    async with _accepting(gateway, PROXY_PORT, handle):
+        yield str(PROXY_PORT)
+
+
+@asynccontextmanager
+async def serving_interceptor(
+    gateway: Namespace, shown: ssl.SSLContext, trusted: ssl.SSLContext
+) -> AsyncGenerator[None]:
+    """Open the TLS of every connection to port 443 with a certificate of ours, and make it again on the far side."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            inner = await TLSStream.wrap(stream, ssl_context=shown, server_side=True, standard_compatible=False)
+            plain = await _connect(gateway, SERVER_ADDRESSES[0], RELAY_PORT)
+            async with plain:
+                onward = await TLSStream.wrap(
+                    plain, hostname=RELAY_NAME, ssl_context=trusted, standard_compatible=False
+                )
+                await _join(inner, onward)
+
+    async with _accepting(gateway, INTERCEPT_PORT, handle):
+        yield
+
+
+def _resolve(host: str) -> str:
+    """The lab has no DNS; its proxies know the one name there is."""
+    return SERVER_ADDRESSES[0] if host == RELAY_NAME else host.strip("[]")
+
+
+@asynccontextmanager
+async def _accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGenerator[None]:  # a coroutine function
+    async def guarded(stream: anyio.abc.SocketStream) -> None:
+        # Whoever is in the middle sees every broken connection of both sides.
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError):
+            await handle(stream)
+
+    listening = _listen(namespace, "0.0.0.0", port)  # noqa: S104  inside the namespace
+    listening.setblocking(False)
+    listener = await anyio.abc.SocketListener.from_socket(listening)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, guarded)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _connect(namespace: Namespace, host: str, port: int) -> anyio.abc.SocketStream:
+    sock = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    return await anyio.abc.SocketStream.from_socket(sock)
+
+
+async def _join(left: anyio.abc.ByteStream, right: anyio.abc.ByteStream) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def copy(source: anyio.abc.ByteStream, target: anyio.abc.ByteStream) -> None:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError):
+                while True:
+                    await target.send(await source.receive(_CHUNK))
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(copy, left, right)
+        tasks.start_soon(copy, right, left)
+
+
+def _listen(namespace: Namespace, host: str, port: int, *, dual: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return namespace.call(
+        lambda: socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+    )
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    sock.setblocking(False)
+    return sock
