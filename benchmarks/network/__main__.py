@@ -7,10 +7,12 @@ import sys
 import time
 from types import ModuleType
 
-from benchmarks.network import latency, relayed, switching, throughput
-from benchmarks.network.place import CannotMeasure, enter_namespace
+from benchmarks import transfer
+from benchmarks.figures import CannotMeasure
+from benchmarks.network import impaired, latency, relayed, switching, throughput
+from benchmarks.network.place import enter_namespace
 
-MODULES: tuple[ModuleType, ...] = (throughput, relayed, latency, switching)
+MODULES: tuple[ModuleType, ...] = (throughput, relayed, latency, switching, impaired, transfer)
 
 
 def main() -> int:

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import psutil
 
+from benchmarks.figures import CannotMeasure
 from benchmarks.relay import our_relay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -28,10 +29,6 @@ TAILSCALE = "Tailscale 1.102.5 in user space, in turns in this run"
 CONTROL = "127.0.0.1:3341"
 INSIDE = "WARREN_BENCH_INSIDE"
 SETTLE_SECONDS = 10.0
-
-
-class CannotMeasure(Exception):
-    """A figure cannot be had here; the text says why."""
 
 
 def enter_namespace() -> None:
@@ -105,8 +102,11 @@ def program(command: Sequence[str | Path], environment: dict[str, str] | None = 
             process.kill()
 
 
-def end(prefix: Iterable[str] = (), **config: object) -> Any:
-    """Run one end (a context manager); `prefix` is a command that runs it elsewhere."""
+Ending: TypeAlias = AbstractContextManager[Process]
+
+
+def end(prefix: Iterable[str] = (), **config: object) -> Ending:
+    """Run one end; `prefix` is a command that runs it elsewhere."""
     return program([*prefix, sys.executable, "-m", "benchmarks.network.end", json.dumps(config)])
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from benchmarks.figures import UPSTREAM, Figure
+from benchmarks.figures import UPSTREAM, CannotMeasure, Figure
 from benchmarks.network import place
-from benchmarks.network.place import CannotMeasure
 
 NAMES = ("cut_to_relay", "back_to_direct")
 ROUNDS = 3
