@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup test-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine clean
+.PHONY: help demo demo-stop test check setup test-tools bench bench-network dev gen fmt lint types contracts generated unit integration e2e interop engine clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ dev: setup ## Run the server in the foreground from this checkout
 
 bench: setup ## Measure everything; ONLY=name,name for a few
 	@$(RUN)python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-network: setup ## Measure the network against other implementations; ONLY=name,name for a few
+	@$(RUN)python -m benchmarks.network $(if $(ONLY),--only $(ONLY))
 
 gen: setup ## Make the generated files again: messages, schema, reference pages
 	@scripts/generate.sh

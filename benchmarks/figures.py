@@ -14,6 +14,10 @@ UPSTREAM = "upstream, measured once on a two-core machine"
 BAR = "the bar set for it"
 
 
+class CannotMeasure(Exception):
+    """A figure cannot be had here; the text says why."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A measured number. `reference` is in the same unit; `ratio` is value by reference."""

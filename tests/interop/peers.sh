@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build other implementations of what Warren speaks, for tests/interop: peers.sh FOLDER [PROGRAM…], all unless named.
-# Does nothing the second time.
+# Does nothing the second time, unless the source of a program that stands here has changed.
 set -eu
 folder=${1:?usage: peers.sh FOLDER [PROGRAM...]}
 shift
@@ -14,8 +14,14 @@ folder=$(cd "$folder" && pwd)
 command -v go >/dev/null || { echo "peers.sh: Go is needed to build them" >&2; exit 1; }
 export GOTOOLCHAIN=local GOFLAGS=-p=2 GOBIN="$folder"
 
+sum=$(cksum <"$here/tailnode/main.go")
+fresh() { # program: whether it need not be built
+    [ -x "$folder/$1" ] || return 1
+    [ "$1" != tailnode ] || [ "$(cat "$folder/tailnode.sum" 2>/dev/null)" = "$sum" ]
+}
+
 for program; do
-    [ -x "$folder/$program" ] && continue
+    fresh "$program" && continue
     echo "building $program"
     case $program in
     derper | derpprobe) go install "tailscale.com/cmd/$program@$tailscale" ;;
@@ -35,6 +41,7 @@ for program; do
         cp "$here/tailnode/main.go" "$module"
         (cd "$module" && go mod init tailnode && go get "tailscale.com@$tailscale" && go mod tidy &&
             go build -o "$folder/tailnode" .)
+        echo "$sum" >"$folder/tailnode.sum"
         ;;
     *) echo "peers.sh: no program $program" >&2 && exit 2 ;;
     esac

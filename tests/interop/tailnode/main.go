@@ -1,12 +1,14 @@
 // A node of Tailscale's own: WireGuard, disco, magicsock and its user-space TCP. It takes one peer from its input and
 // talks to it; what it is and what happens is written as JSON, one object a line. Control is Tailscale's test server,
-// inside this process.
+// inside this process. Two such nodes meet by `-serve`, on the control of the one, and `-join`, of the other: then the
+// peer is whom that control knows, and none is read from the input.
 package main
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"go4.org/mem"
+	"tailscale.com/client/local"
 	"tailscale.com/tailcfg"
 	"tailscale.com/tsnet"
 	"tailscale.com/tstest/integration/testcontrol"
@@ -36,8 +39,9 @@ type peer struct {
 
 // What may be asked once the peer is known.
 type command struct {
-	Ping string `json:"ping"` // "disco" or "TSMP"
-	Dial int    `json:"dial"` // send a line to this port of the peer, and read one
+	Ping string  `json:"ping"` // "disco" or "TSMP"
+	Dial int     `json:"dial"` // send a line to this port of the peer, and read one
+	Take float64 `json:"take"` // receive from the peer's port 19 for so many seconds
 }
 
 func say(fields map[string]any) {
@@ -59,8 +63,13 @@ func main() {
 	directory := flag.String("dir", "", "state")
 	relay := flag.Int("relay", 0, "port of the relay on loopback")
 	stun := flag.Int("stun", -1, "port of the STUN server on loopback")
+	host := flag.String("host", "127.0.0.1", "address of the relay and the STUN server")
+	serve := flag.String("serve", "127.0.0.1:0", "where control listens")
+	join := flag.String("join", "", "URL of another node's control, instead of one's own")
+	meets := flag.Bool("meets", false, "the peer is who joins, and not read from the input")
 	verbose := flag.Bool("verbose", false, "log to stderr")
 	flag.Parse()
+	started := time.Now()
 
 	logf := logger.Discard
 	if *verbose {
@@ -68,48 +77,35 @@ func main() {
 	}
 	derp := &tailcfg.DERPMap{OmitDefaultRegions: true, Regions: map[int]*tailcfg.DERPRegion{999: {
 		RegionID: 999, RegionCode: "t", RegionName: "Test",
-		Nodes: []*tailcfg.DERPNode{{Name: "999a", RegionID: 999, HostName: "127.0.0.1", IPv4: "127.0.0.1", IPv6: "none",
-			DERPPort: *relay, STUNPort: *stun, InsecureForTests: true, STUNTestIP: "127.0.0.1"}},
+		Nodes: []*tailcfg.DERPNode{{Name: "999a", RegionID: 999, HostName: *host, IPv4: *host, IPv6: "none",
+			DERPPort: *relay, STUNPort: *stun, InsecureForTests: true, STUNTestIP: *host}},
 	}}}
 	control := &testcontrol.Server{Logf: logf, DERPMap: derp, AllNodesSameUser: true}
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
-	control.ExplicitBaseURL = "http://" + listener.Addr().String()
-	go http.Serve(listener, control)
+	if *join == "" {
+		listener := must(net.Listen("tcp", *serve))
+		control.ExplicitBaseURL = "http://" + listener.Addr().String()
+		go http.Serve(listener, control)
+	} else {
+		control.ExplicitBaseURL = *join
+	}
 
-	node := &tsnet.Server{Dir: *directory, Hostname: "node", ControlURL: control.ExplicitBaseURL, Ephemeral: true,
+	node := &tsnet.Server{Dir: *directory, Hostname: fmt.Sprintf("node%d", os.Getpid()), ControlURL: control.ExplicitBaseURL, Ephemeral: true,
 		Logf: logf, UserLogf: logf}
 	defer node.Close()
-	context, cancel := context.WithTimeout(context.Background(), time.Minute)
+	context, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	must(node.Up(context))
-	go echo(must(node.Listen("tcp", ":7")))
+	go serveEach(must(node.Listen("tcp", ":7")), func(connection net.Conn) { io.Copy(connection, connection) })
+	go serveEach(must(node.Listen("tcp", ":19")), pour)
 
-	var self *tailcfg.Node
-	for self == nil || self.HomeDERP == 0 || len(self.Endpoints) == 0 {
-		time.Sleep(50 * time.Millisecond)
-		self = control.AllNodes()[0]
-	}
-	addresses := []string{}
-	for _, prefix := range self.Addresses {
-		addresses = append(addresses, prefix.Addr().String())
-	}
-	say(map[string]any{"key": self.Key.UntypedHexString(), "disco": fmt.Sprintf("%x", self.DiscoKey.Raw32()),
-		"addresses": addresses, "endpoints": self.Endpoints, "region": self.HomeDERP})
-
-	input := bufio.NewScanner(os.Stdin)
-	input.Scan()
-	var other peer
-	if err := json.Unmarshal(input.Bytes(), &other); err != nil {
-		log.Fatal(err)
-	}
-	address := netip.MustParseAddr(other.Address)
-	control.UpdateNode(describe(other, address))
 	client := must(node.LocalClient())
-	for known := false; !known; {
-		time.Sleep(20 * time.Millisecond)
-		for _, status := range must(client.Status(context)).Peer {
-			known = known || len(status.TailscaleIPs) > 0 && status.TailscaleIPs[0] == address
-		}
+	input := bufio.NewScanner(os.Stdin)
+	var address netip.Addr
+	if *join != "" || *meets {
+		say(map[string]any{"control": control.ExplicitBaseURL})
+		address = meet(context, client)
+	} else {
+		address = takePeer(context, client, control, input)
 	}
 	say(map[string]any{"ready": true})
 	for input.Scan() {
@@ -131,8 +127,54 @@ func main() {
 				say(map[string]any{"error": err.Error()})
 				continue
 			}
-			say(map[string]any{"answer": answer})
+			say(map[string]any{"answer": answer, "since_start": time.Since(started).Seconds()})
+		case asked.Take != 0:
+			to := netip.AddrPortFrom(address, 19)
+			bytes, seconds, err := take(context, node, to, time.Duration(asked.Take*float64(time.Second)))
+			if err != nil {
+				say(map[string]any{"error": err.Error()})
+				continue
+			}
+			say(map[string]any{"bytes": bytes, "seconds": seconds})
 		}
+	}
+}
+
+// Say what the node is, read its peer from the input and wait until the node knows it.
+func takePeer(context context.Context, client *local.Client, control *testcontrol.Server, input *bufio.Scanner) netip.Addr {
+	var self *tailcfg.Node
+	for self == nil || self.HomeDERP == 0 || len(self.Endpoints) == 0 {
+		time.Sleep(50 * time.Millisecond)
+		self = control.AllNodes()[0]
+	}
+	addresses := []string{}
+	for _, prefix := range self.Addresses {
+		addresses = append(addresses, prefix.Addr().String())
+	}
+	say(map[string]any{"key": self.Key.UntypedHexString(), "disco": fmt.Sprintf("%x", self.DiscoKey.Raw32()),
+		"addresses": addresses, "endpoints": self.Endpoints, "region": self.HomeDERP})
+
+	input.Scan()
+	var other peer
+	if err := json.Unmarshal(input.Bytes(), &other); err != nil {
+		log.Fatal(err)
+	}
+	address := netip.MustParseAddr(other.Address)
+	control.UpdateNode(describe(other, address))
+	for meet(context, client) != address {
+	}
+	return address
+}
+
+// Wait for a peer; give its first address.
+func meet(context context.Context, client *local.Client) netip.Addr {
+	for {
+		for _, status := range must(client.Status(context)).Peer {
+			if len(status.TailscaleIPs) > 0 {
+				return status.TailscaleIPs[0]
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -154,8 +196,7 @@ func describe(other peer, address netip.Addr) *tailcfg.Node {
 	return node
 }
 
-// Answer what comes, to its end.
-func echo(listener net.Listener) {
+func serveEach(listener net.Listener, handle func(net.Conn)) {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
@@ -163,8 +204,45 @@ func echo(listener net.Listener) {
 		}
 		go func() {
 			defer connection.Close()
-			io.Copy(connection, connection)
+			handle(connection)
 		}()
+	}
+}
+
+// The size of one read or write of a measured stream, in bytes.
+const block = 2 << 20
+
+// Send for as long as the other side reads.
+func pour(connection net.Conn) {
+	zeros := make([]byte, block)
+	for {
+		if _, err := connection.Write(zeros); err != nil {
+			return
+		}
+	}
+}
+
+// Receive for so long; give the bytes, and the seconds that they took.
+func take(context context.Context, node *tsnet.Server, from netip.AddrPort, limit time.Duration) (int64, float64, error) {
+	connection, err := node.Dial(context, "tcp", from.String())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer connection.Close()
+	buffer := make([]byte, block)
+	began := time.Now()
+	connection.SetDeadline(began.Add(limit))
+	var total int64
+	for {
+		count, err := connection.Read(buffer)
+		total += int64(count)
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return total, time.Since(began).Seconds(), nil
+		}
+		if err != nil {
+			return total, time.Since(began).Seconds(), err
+		}
 	}
 }
 
