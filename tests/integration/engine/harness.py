@@ -110,6 +110,10 @@ class RelayServer:
                 connection.close()
                 return
             data += more
+            if not data[:1].isalpha():  # no method of HTTP begins like that; what speaks TLS is told so at once
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                connection.close()
+                return
         head, _, rest = data.partition(b"\r\n\r\n")
         text = head.decode()
         self.requests.append(text)
