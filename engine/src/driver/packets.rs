@@ -70,7 +70,7 @@ impl Node {
             self.totals.dropped_packets += 1;
             return;
         }
-        peer.heard(now, source, datagram.len());
+        let was_silent = peer.heard(now, source, datagram.len());
         let shaken = peer.handshake_step(datagram[0], &opened);
         let key = peer.key;
         self.totals.rx_packets += 1;
@@ -78,6 +78,9 @@ impl Node {
         self.peers.touch(id);
         if shaken {
             self.outbox.push(Event::Handshake { key });
+        }
+        if was_silent || shaken {
+            self.way_restored(id);
         }
         match opened {
             Opened::Packet(length) => self.on_inner(now, id, Span { start, end: start + length }),

@@ -23,6 +23,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// A peer to which nothing was sent for this long needs no path.
 const ACTIVE: Duration = Duration::from_secs(45);
+/// After this without a packet a peer was silent: what it did not answer meanwhile is worth trying again.
+const SILENT: Duration = Duration::from_secs(1);
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -67,12 +69,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Note a valid datagram from the peer.
-    pub fn heard(&mut self, now: Instant, from: Source, length: usize) {
-        self.heard_at = Some(now);
+    /// Note a valid datagram from the peer; says whether it had been silent.
+    pub fn heard(&mut self, now: Instant, from: Source, length: usize) -> bool {
+        let before = self.heard_at.replace(now);
         self.counters.rx_bytes += length as u64;
         self.counters.rx_packets += 1;
         self.path.handle_receive(now, from);
+        before.is_none_or(|at| now.saturating_duration_since(at) >= SILENT)
     }
 
     /// Whether something was sent to the peer lately.
@@ -375,7 +378,7 @@ impl Node {
                     let (path, latency) = view(path);
                     let key = peer.key;
                     let latency = latency.unwrap_or_default();
-                    peer.addresses.iter().for_each(|address| self.netstack.path_changed(*address));
+                    self.path_changed(id);
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
                 }
                 PathEvent::Pong { token, latency, via } => {

@@ -1,5 +1,7 @@
 //! Joining two stream sockets, many pairs on one thread.
 
+mod store;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,19 +12,20 @@ use slab::Slab;
 use socket2::Socket;
 
 use super::local;
+use store::Store;
 
 const WAKE: Token = Token(usize::MAX);
-/// Bytes on their way in one direction of a pair.
-const BUFFER: usize = 64 << 10;
 /// Times a direction may move bytes before others get their turn.
 const ROUNDS: usize = 16;
+/// Stores without bytes that are kept for the next direction that has some.
+const SPARE_STORES: usize = 16;
 
 /// One direction of a pair.
 #[derive(Default)]
 struct Direction {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    /// Where its bytes are while they are on their way; an idle direction has none.
+    store: Option<Store>,
+    held: usize,
     ended: bool,
     told: bool,
 }
@@ -71,6 +74,8 @@ fn run(mut poll: Poll, shared: &Shared) {
     let mut pairs: Slab<Pair> = Slab::new();
     let mut events = Events::with_capacity(256);
     let mut again: Vec<usize> = Vec::new();
+    let mut spare: Vec<Store> = Vec::new();
+    block_broken_pipes();
     loop {
         let timeout = if again.is_empty() { None } else { Some(std::time::Duration::ZERO) };
         match poll.poll(&mut events, timeout) {
@@ -86,7 +91,7 @@ fn run(mut poll: Poll, shared: &Shared) {
         ready.dedup();
         for id in ready {
             let Some(pair) = pairs.get_mut(id) else { continue };
-            if pair.turn() {
+            if pair.turn(&mut spare) {
                 let pair = pairs.remove(id);
                 for socket in &pair.sockets {
                     let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -96,6 +101,17 @@ fn run(mut poll: Poll, shared: &Shared) {
                 again.push(id);
             }
         }
+    }
+}
+
+/// `splice` has no flag that keeps a broken connection from raising a signal; an error says it as well.
+fn block_broken_pipes() {
+    // SAFETY: the set is initialised before it is used, and only this thread's mask changes.
+    unsafe {
+        let mut signals: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut signals);
+        libc::sigaddset(&mut signals, libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &signals, std::ptr::null_mut());
     }
 }
 
@@ -110,11 +126,11 @@ fn add(registry: &Registry, pairs: &mut Slab<Pair>, sockets: [Socket; 2]) -> Opt
 
 impl Pair {
     /// Move what can be moved; says whether the pair is finished.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, spare: &mut Vec<Store>) -> bool {
         self.more = false;
         for from in 0..2 {
             let (source, target) = (&self.sockets[from], &self.sockets[1 - from]);
-            match self.directions[from].carry(source, target) {
+            match self.directions[from].carry(source, target, spare) {
                 Ok(more) => self.more |= more,
                 Err(_) => {
                     self.sockets.iter().for_each(local::reset_on_close);
@@ -128,27 +144,26 @@ impl Pair {
 
 impl Direction {
     /// Move bytes until one side is not ready; says whether it stopped for others' sake.
-    fn carry(&mut self, source: &Socket, target: &Socket) -> io::Result<bool> {
+    fn carry(&mut self, source: &Socket, target: &Socket, spare: &mut Vec<Store>) -> io::Result<bool> {
         for _ in 0..ROUNDS {
-            if self.start == self.end && !self.ended {
-                self.buffer.resize(BUFFER, 0);
-                match local::read(source, &mut self.buffer)? {
+            if self.held == 0 && !self.ended {
+                let store = self.store.get_or_insert_with(|| spare.pop().unwrap_or_else(Store::new));
+                match store.fill(source)? {
                     None => {
-                        self.buffer = Vec::new(); // an idle pair holds no memory
-                        (self.start, self.end) = (0, 0);
+                        spare.extend(self.store.take().filter(|_| spare.len() < SPARE_STORES));
                         return Ok(false);
                     }
                     Some(0) => self.ended = true,
-                    Some(count) => (self.start, self.end) = (0, count),
+                    Some(count) => self.held = count,
                 }
             }
-            if self.start < self.end {
-                match local::write(target, &self.buffer[self.start..self.end])? {
+            if let Some(store) = self.store.as_mut().filter(|_| self.held > 0) {
+                match store.drain(target, self.held)? {
                     None => return Ok(false),
-                    Some(count) => self.start += count,
+                    Some(count) => self.held -= count,
                 }
             }
-            if self.ended && self.start == self.end {
+            if self.ended && self.held == 0 {
                 if !std::mem::replace(&mut self.told, true) {
                     local::end(target);
                 }

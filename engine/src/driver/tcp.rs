@@ -68,6 +68,21 @@ impl Node {
         }
     }
 
+    /// The path to a peer is another than before.
+    pub fn path_changed(&mut self, peer: PeerId) {
+        let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
+        addresses.into_iter().for_each(|address| self.netstack.path_changed(address));
+        self.way_restored(peer);
+    }
+
+    /// A peer is heard again after it was silent: try again what it did not answer.
+    pub fn way_restored(&mut self, peer: PeerId) {
+        if self.kernel.is_some() {
+            let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
+            addresses.into_iter().for_each(|address| self.nudge(address));
+        }
+    }
+
     /// Reset every connection to an address.
     pub fn reset_flows_to(&mut self, now: Instant, address: Ipv6Addr) {
         match self.kernel {

@@ -166,7 +166,7 @@ fn hint(failure: &Failure) -> Option<String> {
             "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns is 1",
         ),
     ];
-    if failure.step.contains("/dev/net/tun") {
+    if failure.step.contains("TUN") || failure.step.contains("/dev/net/tun") {
         return Some("pass /dev/net/tun into the container, readable and writable".into());
     }
     let refused =

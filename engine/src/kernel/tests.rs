@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::netstack::device::Span;
-use crate::offload::{cut, Coalescer};
+use crate::netstack::packet::Ends;
+use crate::offload::{cut, unreachable, Coalescer, Header, Segment};
 
 const LEFT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
 const RIGHT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
@@ -89,6 +90,46 @@ fn a_stream_passes_between_two_veth_pairs() {
 #[test]
 fn a_path_with_a_lower_mtu_is_served_by_smaller_packets() {
     transfer(false, 900);
+}
+
+#[test]
+fn a_connection_goes_on_as_soon_as_the_network_is_back() {
+    let (Some(left), Some(right)) = (open(LEFT, false), open(RIGHT, false)) else { return };
+    let listener = right.sockets.listen(22).expect("a listener");
+    let mut near = left.sockets.connect(LEFT, (RIGHT, 22)).expect("a socket");
+    let mut largest = 0;
+    while listener.accept().is_err() {
+        carry(&left.device, &right.device, MTU, &mut largest);
+        carry(&right.device, &left.device, MTU, &mut largest);
+    }
+    near.write_all(b"lost").expect("room");
+    let mut buffer = vec![0; FRAME_ROOM];
+    let mut next = || {
+        let (_, span) = left.device.read(&mut buffer).expect("a working device")?;
+        Segment::parse(&buffer[span.start..span.end])
+    };
+    let lost = next().expect("what was written");
+    // The kernel repeats it less and less often. Wait for a pause that is long beside the next.
+    let (mut sent_at, mut pause) = (Instant::now(), Duration::ZERO);
+    while pause < Duration::from_millis(700) {
+        if next().is_some() {
+            (pause, sent_at) = (sent_at.elapsed(), Instant::now());
+        }
+        std::thread::yield_now();
+    }
+    while sent_at.elapsed() < pause {
+        std::thread::yield_now();
+    }
+    if next().is_some() {
+        return; // this machine is so busy that twice the pause has passed
+    }
+    let ends = Ends { local: lost.source, remote: lost.destination };
+    let error = unreachable(&ends, lost.sequence);
+    let whole = [Span { start: 0, end: error.len() }];
+    for _ in 0..10 {
+        left.device.write(&Header::default(), &error, &whole).expect("a working device");
+    }
+    assert_eq!(next().map(|again| again.sequence), Some(lost.sequence), "sent again at once");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::checksum::{fold, pseudo, sum};
-use crate::netstack::packet::{write_ipv6, Ends, IPV6_HEADER, TCP};
+use crate::netstack::packet::{write_ipv6, Ends, ICMPV6, IPV6_HEADER, TCP};
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -88,4 +88,28 @@ pub fn reset_for(packet: &[u8]) -> Option<[u8; IPV6_HEADER + TCP_HEADER]> {
     let ends = Ends { local: segment.destination, remote: segment.source };
     let sequence = if segment.flags & ACK != 0 { segment.acknowledgement } else { 0 };
     Some(reset(&ends, sequence, segment.end()))
+}
+
+/// Length of an ICMPv6 error that quotes the start of a TCP segment.
+const UNREACHABLE: usize = IPV6_HEADER + 8 + IPV6_HEADER + 8;
+
+/// Write the ICMPv6 error "no route" about the segment from `ends.local` with this number (RFC 4443 §3.1), as the
+/// peer would send it.
+///
+/// A kernel that repeats that segment more and more seldom takes it for a sign that the network is broken, not full,
+/// and repeats it at once or a step sooner (RFC 6069).
+pub fn unreachable(ends: &Ends, sequence: u32) -> [u8; UNREACHABLE] {
+    let mut packet = [0; UNREACHABLE];
+    write_ipv6(&mut packet, ends.remote.0, ends.local.0, ICMPV6);
+    let error = &mut packet[IPV6_HEADER..];
+    error[0] = 1; // destination unreachable; the code for "no route" is 0
+    let quoted = &mut error[8..];
+    write_ipv6(quoted, ends.local.0, ends.remote.0, TCP);
+    let tcp = &mut quoted[IPV6_HEADER..];
+    tcp[..2].copy_from_slice(&ends.local.1.to_be_bytes());
+    tcp[2..4].copy_from_slice(&ends.remote.1.to_be_bytes());
+    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+    let sum = !fold(pseudo(&packet, UNREACHABLE - IPV6_HEADER, ICMPV6) + sum(&packet[IPV6_HEADER..]));
+    packet[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&sum.to_ne_bytes());
+    packet
 }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::segment::{CWR, PSH};
 use super::*;
 use crate::netstack::device::Span;
-use crate::netstack::packet::{checksum, write_ipv6, Ends, Inner, IPV6_HEADER, TCP};
+use crate::netstack::packet::{checksum, write_ipv6, Ends, Inner, ICMPV6, IPV6_HEADER, TCP};
 
 const A: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
 const B: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
@@ -261,4 +261,17 @@ fn a_reset_answers_as_rfc_9293_says() {
     assert_eq!((to_data.sequence, to_data.acknowledgement), (77, 14));
     assert_eq!(reset_for(&segment(4000, 9, RST, b"")), None);
     assert_eq!(reset_for(b"short"), None);
+}
+
+#[test]
+fn an_unreachable_error_quotes_the_segment_it_is_about() {
+    let ends = Ends { local: (A, 4000), remote: (B, 22) };
+    let packet = unreachable(&ends, 0x0102_0304);
+    let inner = Inner::parse(&packet).expect("a packet");
+    assert_eq!((inner.source, inner.destination, inner.protocol), (B, A, ICMPV6));
+    assert_eq!(checksum(B, A, ICMPV6, inner.payload), 0);
+    assert_eq!(inner.payload[..2], [1, 0]);
+    let quoted = &inner.payload[8..];
+    assert_eq!((&quoted[8..24], &quoted[24..40]), (&A.octets()[..], &B.octets()[..]));
+    assert_eq!(quoted[40..], [0x0f, 0xa0, 0, 22, 1, 2, 3, 4]);
 }

@@ -100,17 +100,29 @@ impl Connections {
         found.map(|(ends, connection)| (ends, connection.reset())).collect()
     }
 
+    /// The open connections to an address on which the peer owes an answer, with the number that it should acknowledge.
+    pub fn unanswered(&self, remote: Ipv6Addr) -> Vec<(Ends, u32)> {
+        let to = self.table.iter().filter(|(ends, connection)| ends.remote.0 == remote && connection.open());
+        to.filter(|(_, connection)| connection.out.arrived != connection.out.sent)
+            .filter_map(|(ends, connection)| Some((*ends, connection.out.arrived?)))
+            .collect()
+    }
+
     /// Forget what is over without anybody having said so.
     pub fn tick(&mut self, now: Instant) {
         self.table.retain(|_, connection| {
             let quiet = connection.seen_at.is_none_or(|at| now.saturating_duration_since(at) >= FORGET);
-            let open = connection.out.arrived.is_some() && connection.back.arrived.is_some();
-            !quiet || (open && !connection.out.finished)
+            !quiet || (connection.open() && !connection.out.finished)
         });
     }
 }
 
 impl Connection {
+    /// Whether both sides have answered.
+    fn open(&self) -> bool {
+        self.out.arrived.is_some() && self.back.arrived.is_some()
+    }
+
     fn reset(&self) -> Reset {
         let numbers = |direction: &Direction| {
             let mut numbers: Vec<u32> = direction.arrived.into_iter().chain(direction.sent).collect();
@@ -172,6 +184,21 @@ mod tests {
         let mut connections = opened(now);
         connections.inward(now, &segment(false, RST, 100, 0), 0);
         assert_eq!(connections.len(), 0);
+    }
+
+    #[test]
+    fn a_peer_owes_an_answer_to_what_it_has_not_acknowledged() {
+        let now = Instant::now();
+        let mut connections = opened(now);
+        assert_eq!(connections.unanswered(FAR.0), []);
+        connections.outward(now, &segment(true, ACK, 0, 100), 60_000);
+        assert_eq!(connections.unanswered(FAR.0), [(ENDS, 0)]);
+        assert_eq!(connections.unanswered(NEAR.0), []);
+        connections.inward(now, &segment(false, ACK, 100, 60_000), 0);
+        assert_eq!(connections.unanswered(FAR.0), []);
+        let mut opening = Connections::default();
+        opening.outward(now, &segment(true, SYN, 9, 0), 0);
+        assert_eq!(opening.unanswered(FAR.0), [], "an error would end it");
     }
 
     #[test]

@@ -24,6 +24,9 @@ use dials::Dial;
 use held::Held;
 use listeners::Listeners;
 
+/// Steps by which a connection's pause between two attempts is halved when the network is back: from two minutes to
+/// what the path needs.
+const NUDGES: usize = 10;
 /// Segments taken from the device before other work gets its turn: about a megabyte.
 const TURN: usize = 16;
 
@@ -208,6 +211,19 @@ impl Node {
         }
         self.fail_dials(address);
         self.forget_waiting(address);
+    }
+
+    /// The way to an address works again: what was lost is sent at once, not when the kernel would try again.
+    pub fn nudge(&mut self, address: Ipv6Addr) {
+        let Some(kernel) = &self.kernel else { return };
+        for (ends, number) in kernel.connections.unanswered(address) {
+            let error = offload::unreachable(&ends, number);
+            let whole = [Span { start: 0, end: error.len() }];
+            for _ in 0..NUDGES {
+                let _ = kernel.kernel.device.write(&Header::default(), &error, &whole);
+                // the kernel tries by itself too
+            }
+        }
     }
 
     /// End what has waited too long.
