@@ -18,6 +18,7 @@ mod peers;
 mod pings;
 mod random;
 mod relays;
+mod roam;
 pub mod splice;
 mod stream;
 mod tls;
@@ -41,7 +42,7 @@ pub use local::duplicate;
 pub use map::DerpMap;
 pub use node::Node;
 pub use peers::PeerConfig;
-pub use views::{CandidateView, PeerView};
+pub use views::{CandidateView, ChangeView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

@@ -309,6 +309,14 @@ impl Node {
         self.finish_netcheck(now);
     }
 
+    /// The interfaces have other addresses than before, or packets take other ways.
+    pub fn interfaces_changed(&mut self, now: Instant) {
+        self.netcheck.local_at = Some(now);
+        self.netcheck.local = interfaces::addresses();
+        self.endpoints_changed(now);
+        self.begin_netcheck(now, None);
+    }
+
     pub fn tick_netcheck(&mut self, now: Instant) {
         if self.netcheck.local_at.is_some_and(|at| now.saturating_duration_since(at) >= INTERFACES_EVERY) {
             self.netcheck.local_at = Some(now);

@@ -1,7 +1,7 @@
 //! The peers of a node: keys, sessions, paths and counters.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -9,6 +9,7 @@ use slab::Slab;
 use super::node::Node;
 use super::outbox::Event;
 use super::random;
+use super::udp::UdpPort;
 use super::views::{view, Counters};
 use crate::path::{InUse, PathEvent, PeerPath, Source};
 use crate::tunnel::{Opened, Session, MAX_CONTROL, OVERHEAD};
@@ -54,6 +55,8 @@ pub struct Peer {
     pub path: PeerPath,
     pub counters: Counters,
     pub heard_at: Option<Instant>,
+    /// From which of our addresses packets to a direct endpoint leave.
+    pub source: Option<IpAddr>,
     sent_at: Option<Instant>,
     /// We answered a handshake; the first data proves that the peer got the answer.
     confirming: bool,
@@ -289,6 +292,7 @@ impl Node {
             path: self.new_path(now),
             counters: Counters::default(),
             heard_at: None,
+            source: None,
             sent_at: None,
             confirming: false,
             retry: None,
@@ -352,7 +356,7 @@ impl Node {
                 return;
             }
         }
-        peer.path.handle_disco(now, from, &message);
+        peer.path.handle_disco(now, from, &message, packet.len());
         self.peers.touch(id);
     }
 
@@ -360,8 +364,9 @@ impl Node {
     pub fn drain_path(&mut self, now: Instant, id: PeerId) {
         while let Some(peer) = self.peers.get_mut(id) {
             let Some(transmit) = peer.path.poll_transmit() else { break };
-            let packet = disco::seal(&peer.shared, &self.disco_public_key, &random::bytes(), &transmit.message);
-            self.wire.send(now, transmit.to, &peer.key, &packet);
+            let (message, length) = (&transmit.message, transmit.length);
+            let packet = disco::seal_sized(&peer.shared, &self.disco_public_key, &random::bytes(), message, length);
+            self.wire.send_alone(now, transmit.to, &peer.key, &packet);
         }
         while let Some(peer) = self.peers.get_mut(id) {
             let Some(event) = peer.path.poll_event() else { break };
@@ -373,6 +378,7 @@ impl Node {
                     let latency = latency.unwrap_or_default();
                     peer.addresses.iter().for_each(|address| self.netstack.path_changed(*address));
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
+                    self.note_source(now, id);
                 }
                 PathEvent::Pong { token, latency, via } => {
                     if self.pings.remove(&token).is_some() {
@@ -389,6 +395,19 @@ impl Node {
         let timers = |peer: &Peer| [peer.path.poll_timeout(), peer.retry.map(|(at, _)| at)].into_iter().flatten().min();
         let due_at = self.peers.get(id).and_then(timers);
         self.peers.schedule(id, due_at);
+    }
+
+    /// Tell paths what the kernel would not send, and why.
+    pub fn note_refusals(&mut self, now: Instant) {
+        let ports = self.wire.udp4.iter_mut().chain(self.wire.udp6.iter_mut());
+        for (to, refusal) in ports.flat_map(UdpPort::take_refusals).collect::<Vec<_>>() {
+            for id in self.peers.ids() {
+                let Some(peer) = self.peers.get_mut(id) else { continue };
+                if peer.path.handle_refused(now, to, refusal) {
+                    self.peers.touch(id);
+                }
+            }
+        }
     }
 
     /// Begin a peer's handshake again, if that is due.

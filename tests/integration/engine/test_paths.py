@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -326,6 +327,8 @@ def in_namespace(*arguments: str) -> str:
     namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine does not allow network namespaces, or has no `ip`")
+    if shutil.which("nft") is None and "tests.integration.engine.dead_path" in arguments:
+        pytest.skip("this machine has no `nft`")
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [*namespace, sys.executable, *arguments], check=False, capture_output=True, text=True, cwd=root
@@ -355,7 +358,16 @@ def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
 
 
 def test_a_direct_path_that_dies_silently_is_replaced_by_the_relay_and_comes_back() -> None:
-    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path"))
+    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path", "cut"))
     assert found["relayed"]
-    assert found["silent"] < 1.0, found  # half a second, and what a busy machine adds
+    assert found["silent"] < 2.0, found  # a fifth of a second, and what a busy machine adds
     assert found["returned"]
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize(("outer_mtu", "inner_mtu"), [(1280, 1220), (1200, 1140)])
+def test_a_vpn_with_a_low_mtu_works_with_no_setting(outer_mtu: int, inner_mtu: int, when: str) -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path", "narrow", str(outer_mtu), when))
+    assert found["right"]
+    assert found["datagrams"] == [1, 1000, 1200, 1232, 1400, 5000, 60_000]
+    assert (found["direct"], found["inner_mtu"]) == (True, inner_mtu), found
