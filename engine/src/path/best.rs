@@ -256,7 +256,7 @@ impl Best {
             return None;
         }
         let lost = self.asks >= LOST_IN_A_ROW && self.asked_since.is_some_and(|since| self.heard_at > since);
-        let unproven = self.asked_at.filter(|_| lost).map(|at| at + self.prove_again_after());
+        let unproven = self.asked_since.filter(|_| lost).map(|since| since + self.prove_again_after() * LOST_IN_A_ROW);
         // Silence, too, may be the loss of large packets only.
         let at = unproven.into_iter().chain(self.doubt_at()).min()?;
         (at <= self.trusted_until).then_some(at)

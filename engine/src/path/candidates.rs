@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::sizes::SMALL;
+use super::sizes::{FULL, SMALL};
 
 /// More than this and those that answer least recently are forgotten.
 const MAX_CANDIDATES: usize = 64;
@@ -70,6 +70,8 @@ struct Candidate {
     pings_sent: u32,
     pongs_received: u32,
     size: usize,
+    /// When a ping of that size was answered last.
+    sized_at: Option<Instant>,
     error: Option<i32>,
 }
 
@@ -187,6 +189,7 @@ impl Candidates {
         candidate.pongs_received = candidate.pongs_received.saturating_add(1);
         if size > SMALL {
             candidate.size = candidate.size.max(size);
+            candidate.sized_at = Some(now).filter(|_| candidate.size == size).or(candidate.sized_at);
         }
         true
     }
@@ -203,9 +206,13 @@ impl Candidates {
         self.by_endpoint.values_mut().for_each(|candidate| candidate.size = 0);
     }
 
-    /// Say how large a datagram it was seen to carry; 0 when that is not known.
-    pub fn size(&self, endpoint: SocketAddr) -> usize {
-        self.by_endpoint.get(&endpoint).map_or(0, |candidate| candidate.size)
+    /// Say whether it is a candidate of which it is open what it carries now: a full ping was not answered `lately`.
+    pub fn size_open(&self, now: Instant, endpoint: SocketAddr, lately: Duration) -> bool {
+        let settled = |candidate: &Candidate| {
+            let fresh = candidate.sized_at.is_some_and(|at| now.saturating_duration_since(at) < lately);
+            candidate.size >= FULL && fresh
+        };
+        self.by_endpoint.get(&endpoint).is_some_and(|candidate| !settled(candidate))
     }
 
     /// Note that a ping sent at `at` found no answer; one that was answered since is forgiven.

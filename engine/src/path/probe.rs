@@ -25,7 +25,7 @@ const ENDPOINTS_FRESH: Duration = Duration::from_secs(27);
 const FULL_AT_ONCE: usize = 12;
 /// An endpoint that answers a small ping has this long, or twice its latency, to answer a full one.
 const LADDER_AFTER: Duration = Duration::from_millis(100);
-/// A full-sized ping that left within this is not repeated.
+/// A full-sized ping that left or was answered within this is not repeated.
 const FULL_AGAIN: Duration = Duration::from_secs(1);
 /// Losses within a minute from which on the next direct path has to wait, and how long at most.
 const LOSSES_WINDOW: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ impl PeerPath {
                 return;
             }
         }
-        if !self.candidates.contains(endpoint) || self.candidates.size(endpoint) >= FULL {
+        if !self.candidates.size_open(now, endpoint, FULL_AGAIN) {
             return;
         }
         let lately = now.checked_sub(FULL_AGAIN).unwrap_or(now);
@@ -224,7 +224,7 @@ impl PeerPath {
     pub(super) fn climb_ladders(&mut self, now: Instant) {
         while let Some(index) = self.ladders.iter().position(|(at, _)| *at <= now) {
             let (_, endpoint) = self.ladders.swap_remove(index);
-            let small_only = self.candidates.contains(endpoint) && self.candidates.size(endpoint) < FULL;
+            let small_only = self.candidates.size_open(now, endpoint, FULL_AGAIN);
             let needed = !self.best.as_ref().is_some_and(|best| best.certain(now) && best.size >= FULL);
             if small_only && needed {
                 LADDER.into_iter().for_each(|size| self.send_ping(now, Source::Udp(endpoint), size, Vec::new()));
