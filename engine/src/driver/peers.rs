@@ -24,6 +24,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// A peer to which nothing was sent for this long needs no path.
 const ACTIVE: Duration = Duration::from_secs(45);
+/// After this without a packet only a session's end is awaited: keepalives are due after 10 s, retries after 5 s.
+const QUIET: Duration = Duration::from_secs(20);
+/// After this nothing is left of a session (three times 180 s, and some more).
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Ticks between two looks at a quiet session.
+const SELDOM: usize = 10;
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -81,6 +87,14 @@ impl Peer {
         self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE)
     }
 
+    /// Whether WireGuard's timers are looked at now: each second while packets go to and fro, at its `turn` when there
+    /// were none lately, and not at all when a session's last deadline is over.
+    fn timers_due(&self, now: Instant, turn: bool) -> bool {
+        let Some(last) = self.sent_at.max(self.heard_at) else { return false };
+        let quiet_for = now.saturating_duration_since(last);
+        quiet_for < QUIET || (turn && quiet_for < FORGOTTEN)
+    }
+
     /// Note a datagram to the peer.
     pub fn sent(&mut self, now: Instant, length: usize) {
         self.sent_at = Some(now);
@@ -123,6 +137,7 @@ pub struct Peers {
     due: BTreeSet<(Instant, PeerId)>,
     touched: Vec<PeerId>,
     next_index: u32,
+    ticks: usize,
 }
 
 impl Peers {
@@ -136,6 +151,7 @@ impl Peers {
             due: BTreeSet::new(),
             touched: Vec::new(),
             next_index: u32::from_le_bytes(random::bytes()),
+            ticks: 0,
         }
     }
 
@@ -425,10 +441,14 @@ impl Node {
     /// Renew keys and keep sessions alive.
     pub fn tick_sessions(&mut self, now: Instant) {
         let mut buffer = [0; MAX_CONTROL + OVERHEAD];
+        self.peers.ticks = self.peers.ticks.wrapping_add(1);
+        let turn = self.peers.ticks % SELDOM;
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            if let Some(length) = peer.session.tick(&mut buffer) {
-                self.send_sealed(now, id, None, &buffer[..length]);
+            if peer.timers_due(now, id % SELDOM == turn) {
+                if let Some(length) = peer.session.tick(&mut buffer) {
+                    self.send_sealed(now, id, None, &buffer[..length]);
+                }
             }
             let Some(peer) = self.peers.get_mut(id) else { continue };
             let quiet = peer.sent_at.is_none_or(|at| now.saturating_duration_since(at) >= KEEPALIVE);

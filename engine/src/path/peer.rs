@@ -226,6 +226,10 @@ impl PeerPath {
                     if doubted {
                         self.show(now, || format!("{endpoint} is heard again"));
                     }
+                } else if self.best.as_mut().is_some_and(|best| best.note_bypassed(now)) {
+                    // Its address may be another by now.
+                    self.ask(now);
+                    self.send_ping(now, from, FULL, Vec::new());
                 }
             }
             Source::Relay { region } => {

@@ -261,6 +261,8 @@ impl PeerPath {
         for rung in LADDER.into_iter().filter(|rung| *rung <= size.max(FULL)) {
             self.send_ping(now, Source::Udp(endpoint), rung, Vec::new());
         }
+        // It may be gone altogether: whoever answers now takes its place.
+        self.probe(now, true);
         self.note(now, format!("{endpoint} answers, but packets of {} bytes get lost", inner_mtu(size)));
     }
 

@@ -124,7 +124,7 @@ def narrow(mtu: int, *, late: bool) -> dict[str, object]:
         datagrams = datagrams_echoed(client)
         (seen,) = client.engine.peers()
         return {
-            "right": received == payload,
+            "right": bytes(received) == payload,
             "datagrams": datagrams,
             "direct": seen.direct,
             "inner_mtu": seen.inner_mtu,

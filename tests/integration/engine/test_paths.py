@@ -371,3 +371,15 @@ def test_a_vpn_with_a_low_mtu_works_with_no_setting(outer_mtu: int, inner_mtu: i
     assert found["right"]
     assert found["datagrams"] == [1, 1000, 1200, 1232, 1400, 5000, 60_000]
     assert (found["direct"], found["inner_mtu"]) == (True, inner_mtu), found
+
+
+def test_a_client_whose_address_changes_under_way_keeps_its_connection_and_its_direct_path() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "address"))
+    assert found["direct"], found
+    assert "the network changed" in found["reasons"], found
+
+
+def test_a_client_whose_interface_goes_down_and_up_keeps_its_connection() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "flapping", "2"))
+    assert found["direct"], found
+    assert found["gap"] < 5.0, found  # beyond the time without network; what a busy machine adds
