@@ -68,7 +68,6 @@ pub struct Peer {
     confirming: bool,
     /// We began a handshake: when to try again, and the pause after that.
     retry: Option<(Instant, Duration)>,
-    pub reason: String,
     touched: bool,
     due_at: Option<Instant>,
 }
@@ -312,7 +311,6 @@ impl Node {
             sent_at: None,
             confirming: false,
             retry: None,
-            reason: "nothing was sent yet".into(),
             touched: false,
             due_at: None,
         };
@@ -388,7 +386,6 @@ impl Node {
             let Some(event) = peer.path.poll_event() else { break };
             match event {
                 PathEvent::Changed { path, reason } => {
-                    peer.reason.clone_from(&reason);
                     let (path, latency) = view(path);
                     let key = peer.key;
                     let latency = latency.unwrap_or_default();

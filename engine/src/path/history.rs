@@ -34,7 +34,7 @@ impl History {
         self.changes.push_back(change);
     }
 
-    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+    pub fn changes(&self) -> impl DoubleEndedIterator<Item = &Change> {
         self.changes.iter()
     }
 }

@@ -123,7 +123,7 @@ impl PeerPath {
     }
 
     /// List the last changes of path, the oldest first.
-    pub fn history(&self) -> impl Iterator<Item = &Change> {
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Change> {
         self.history.changes()
     }
 
@@ -356,11 +356,11 @@ impl PeerPath {
         if self.blocked {
             return "direct paths are blocked".into();
         }
+        if self.declined {
+            return "the peer told no endpoint: it forbids direct paths, or knows no address of its own".into();
+        }
         if self.candidates.is_empty() {
-            return match self.declined {
-                true => "the peer told no endpoint: it forbids direct paths, or knows no address of its own".into(),
-                false => "no endpoint of the peer is known yet".into(),
-            };
+            return "no endpoint of the peer is known yet".into();
         }
         match self.held_until.filter(|until| now < *until) {
             Some(_) => format!("direct paths failed {} times within a minute: the next try waits", self.losses.len()),

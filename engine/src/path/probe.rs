@@ -58,7 +58,12 @@ impl PeerPath {
     }
 
     pub(super) fn on_call(&mut self, now: Instant, endpoints: &[SocketAddr]) {
+        let news = endpoints.is_empty() && !self.declined;
         self.declined = endpoints.is_empty();
+        if news && !self.certain(now) {
+            let reason = self.why_not_direct(now);
+            self.note(now, reason);
+        }
         self.candidates.call_me_maybe(now, endpoints);
         self.drop_withdrawn_best(now);
         self.probe(now, true);

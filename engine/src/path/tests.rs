@@ -378,6 +378,22 @@ fn ignores_pongs_it_did_not_ask_for() {
 }
 
 #[test]
+fn a_pong_proves_nothing_twice() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.run(Duration::from_secs(3));
+    let Some(Transmit { message: Message::Ping { txid, .. }, .. }) = scene.sent.last() else { panic!("no heartbeat") };
+    let pong = Message::Pong { txid: *txid, observed: endpoint("192.0.2.9:4000") };
+    scene.run(milliseconds(20));
+    scene.open.clear();
+    for _ in 0..100 {
+        // Somebody who saw the answer sends it again and again.
+        scene.disco(Source::Udp(endpoint("203.0.113.1:1")), &pong);
+        scene.run_sending(milliseconds(10), milliseconds(10));
+    }
+    assert_eq!(scene.route().relay, Some(999));
+}
+
+#[test]
 fn a_ping_request_is_answered_once() {
     let mut scene = Scene::new();
     scene.open = vec![endpoint("203.0.113.1:1"), endpoint("203.0.113.2:1")];

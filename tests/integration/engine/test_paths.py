@@ -280,6 +280,29 @@ def test_blocked_direct_paths_stay_relayed_and_can_be_allowed_again() -> None:
         assert not client.engine.peers()[0].direct
 
 
+@pytest.mark.parametrize(("client_blocks", "agent_blocks"), [(True, False), (False, True), (True, True)])
+def test_whoever_forbids_direct_paths_both_relay_and_say_why(*, client_blocks: bool, agent_blocks: bool) -> None:
+    with (
+        RelayServer() as relay,
+        Node(CLIENT, block_direct=client_blocks) as client,
+        Node(AGENT, block_direct=agent_blocks) as agent,
+    ):
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        for node, blocks in ((client, client_blocks), (agent, agent_blocks)):
+            wanted = "direct paths are blocked" if blocks else "forbids direct paths"
+
+            def told(node: Node = node, wanted: str = wanted) -> bool:
+                (stats,) = node.engine.peers()
+                assert not stats.direct
+                return wanted in stats.reason
+
+            deadline = time.monotonic() + 10
+            while not told():
+                assert time.monotonic() < deadline, node.engine.peers()[0].reason
+                exchange(client, agent)
+
+
 def test_a_peer_that_restarted_is_spoken_to_again() -> None:
     with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
         introduce(client, agent, derp_map(relay.port))
