@@ -299,7 +299,11 @@ class PortMapping:
 
 @final
 class Candidate:
-    """One endpoint tried for a peer. `state`: "untried", "sent", "answered" or "failed"."""
+    """One endpoint tried for a peer. `state`: "untried", "sent", "answered" or "failed".
+
+    `inner_mtu` is the largest packet inside the tunnel that it was seen to carry, in bytes; 0 when that is not known.
+    `reason` says in a sentence what became of it, and why it is not used where it is not.
+    """
 
     endpoint: str
     source: str
@@ -307,9 +311,26 @@ class Candidate:
     latency_seconds: float | None
     pings_sent: int
     pongs_received: int
+    last_ping_age_seconds: float | None
+    last_pong_age_seconds: float | None
+    inner_mtu: int
+    reason: str
+
+@final
+class PathRecord:
+    """One change of the path to a peer; `reason` is a sentence. Also what happened to a path that stayed in use."""
+
+    age_seconds: float
+    direct: bool
+    endpoint: str
+    region: int
+    reason: str
 
 @final
 class PeerStats:
+    """`history`: the last 20 changes of path, the oldest first. `inner_mtu`: bytes of the largest packet inside the
+    tunnel that the path in use carries."""
+
     key: bytes
     addresses: list[str]
     home_region: int
@@ -319,6 +340,8 @@ class PeerStats:
     latency_seconds: float | None
     reason: str
     candidates: list[Candidate]
+    history: list[PathRecord]
+    inner_mtu: int
     last_handshake_age_seconds: float | None
     last_receive_age_seconds: float | None
     rx_bytes: int

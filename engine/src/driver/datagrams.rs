@@ -166,11 +166,12 @@ impl Node {
                     flow.used_at = now;
                     flow.unanswered = None;
                     let packet = packet::udp(ends, &buffer[..length]);
-                    if packet.len() <= self.config.mtu {
+                    let mtu = self.inner_mtu(peer);
+                    if packet.len() <= mtu {
                         self.send_inner(now, peer, &packet);
                     } else {
                         let identification = u32::from_le_bytes(random::bytes());
-                        for piece in fragment::split(&packet, self.config.mtu, identification) {
+                        for piece in fragment::split(&packet, mtu, identification) {
                             self.send_inner(now, peer, &piece);
                         }
                     }

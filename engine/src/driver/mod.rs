@@ -23,6 +23,7 @@ mod portmap;
 mod proxy;
 mod random;
 mod relays;
+mod roam;
 pub mod splice;
 mod stream;
 mod tcp;
@@ -51,7 +52,7 @@ pub use map::DerpMap;
 pub use node::Node;
 pub use peers::PeerConfig;
 pub use proxy::Proxies;
-pub use views::{CandidateView, PeerView};
+pub use views::{CandidateView, ChangeView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

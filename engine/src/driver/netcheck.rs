@@ -35,8 +35,6 @@ const FIRST_INTERVAL: Duration = Duration::from_secs(20);
 const INTERVAL_JITTER: Duration = Duration::from_secs(6);
 /// Nobody uses a mapping: only the home region may have to change.
 const IDLE_INTERVAL: Duration = Duration::from_secs(280);
-/// How often the interfaces are looked at.
-const INTERFACES_EVERY: Duration = Duration::from_secs(10);
 /// Servers asked in one report: a map can name any number.
 const MAX_TARGETS: usize = 256;
 
@@ -52,7 +50,6 @@ pub struct Netcheck {
     hairpinning: Option<bool>,
     captive: Option<bool>,
     pub local: Vec<IpAddr>,
-    local_at: Option<Instant>,
     history: History,
     pub portmap: PortMap,
     /// The last results, and what was last told of them.
@@ -113,7 +110,6 @@ impl Node {
             return;
         }
         self.netcheck.local = interfaces::addresses();
-        self.netcheck.local_at = Some(now);
         let mut check = Check::new(now, token);
         let mut unknown: Vec<(u16, RelayNode)> = Vec::new();
         for (region, described) in &self.wire.relays.map.regions {
@@ -259,17 +255,15 @@ impl Node {
         self.finish_netcheck(now);
     }
 
+    /// The interfaces have other addresses than before, or packets take other ways.
+    pub fn interfaces_changed(&mut self, now: Instant) {
+        self.forget_nat();
+        self.netcheck.local = interfaces::addresses();
+        self.endpoints_changed(now);
+        self.begin_netcheck(now, None);
+    }
+
     pub fn tick_netcheck(&mut self, now: Instant) {
-        if self.netcheck.local_at.is_some_and(|at| now.saturating_duration_since(at) >= INTERFACES_EVERY) {
-            self.netcheck.local_at = Some(now);
-            let local = interfaces::addresses();
-            if local != self.netcheck.local {
-                self.netcheck.local = local;
-                self.network_changed();
-                self.endpoints_changed(now);
-                self.begin_netcheck(now, None);
-            }
-        }
         if self.wire.relays.take_home_lost() {
             self.begin_netcheck(now, None);
         }
@@ -282,7 +276,7 @@ impl Node {
     }
 
     /// What was found out about the NAT may not hold any more.
-    pub fn network_changed(&mut self) {
+    pub fn forget_nat(&mut self) {
         (self.netcheck.hairpinning, self.netcheck.captive) = (None, None);
         self.netcheck.portmap.network_changed();
     }

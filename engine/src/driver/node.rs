@@ -21,6 +21,7 @@ use super::outbox::Outbox;
 use super::packets::Slab;
 use super::peers::Peers;
 use super::relays::Relays;
+use super::roam::Watch;
 use super::udp::{Inbox, UdpPort};
 use super::{random, Command, Config, Courier, Totals};
 use crate::kernel::Kernel;
@@ -34,6 +35,7 @@ use crate::wire::keys;
 pub const WAKE: Token = Token(0);
 const UDP_V4: Token = Token(1);
 const UDP_V6: Token = Token(2);
+pub const NETWORK: Token = Token(3);
 
 /// Tokens above the fixed ones: a class, and a number within it.
 pub const FLOW: usize = 1;
@@ -81,6 +83,17 @@ impl Wire {
         self.relays.flush(now);
     }
 
+    /// Send a datagram in no batch: one that turns out to be too large takes no others with it.
+    pub fn send_alone(&mut self, now: Instant, to: Source, key: &keys::Key, bytes: &[u8]) {
+        if let Source::Udp(endpoint) = to {
+            self.udp(&endpoint).into_iter().for_each(UdpPort::flush);
+        }
+        self.send(now, to, key, bytes);
+        if let Source::Udp(endpoint) = to {
+            self.udp(&endpoint).into_iter().for_each(UdpPort::flush);
+        }
+    }
+
     /// Send a datagram as it is.
     pub fn send(&mut self, now: Instant, to: Source, key: &keys::Key, bytes: &[u8]) {
         match to {
@@ -118,6 +131,7 @@ pub struct Node {
     pub attempts: Attempts,
     pub datagrams: Datagrams,
     pub netcheck: Netcheck,
+    pub watch: Watch,
     pub capture: Option<Capture>,
     pub totals: Totals,
     pub slab: Slab,
@@ -158,7 +172,6 @@ impl Node {
             public_key,
             disco_public_key: keys::public_key(&config.disco_private_key),
             poll,
-            registry,
             outbox,
             commands,
             courier,
@@ -172,6 +185,7 @@ impl Node {
             attempts: Attempts::default(),
             datagrams: Datagrams::default(),
             netcheck: Netcheck::default(),
+            watch: Watch::new(now, &registry),
             capture: None,
             totals: Totals::default(),
             slab: Slab::new(),
@@ -182,6 +196,7 @@ impl Node {
             tick_at: now,
             stopping: false,
             pings: HashMap::new(),
+            registry,
             config,
         })
     }
@@ -234,6 +249,7 @@ impl Node {
         }
         let timers = [
             Some(self.tick_at),
+            Some(self.watch.poll_timeout()),
             self.netstack.poll_timeout(),
             self.peers.poll_timeout(),
             self.netcheck.poll_timeout(),
@@ -254,6 +270,7 @@ impl Node {
                     udp.iter_mut().for_each(UdpPort::resume);
                 }
             }
+            (0, 3) => self.watch.ready(now),
             (FLOW, id) => self.flow_ready(id, event),
             (PENDING, id) => self.pending_ready(now, id),
             (DATAGRAM, id) => self.datagram_ready(now, id),
@@ -278,6 +295,7 @@ impl Node {
             self.retry_handshake(now, id);
         }
         self.netcheck_timers(now);
+        self.watch_network(now);
         if self.wire.relays.poll_timeout().is_some_and(|at| at <= now) {
             self.tick_relays(now);
         }
@@ -287,6 +305,7 @@ impl Node {
         let waited_for = !self.pings.is_empty() || self.opening();
         self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
         self.gate.tick();
+        self.tick_clock(now);
         self.tick_sessions(now);
         self.tick_pings(now);
         self.tick_flows(now);
@@ -302,6 +321,7 @@ impl Node {
             self.drain_path(now, id);
         }
         self.wire.flush(now);
+        self.note_refusals(now);
         self.feed_starved(now);
         self.feed_held(now);
     }
@@ -361,7 +381,7 @@ impl Node {
             }
         }
         self.wire.relays.rebind(now);
-        self.network_changed();
+        self.forget_nat();
         self.begin_netcheck(now, None);
     }
 

@@ -6,7 +6,9 @@ use std::time::Instant;
 use super::node::Node;
 use super::outbox::Event;
 use super::peers::PeerId;
+use super::random;
 use crate::netstack::device::Span;
+use crate::netstack::fragment;
 use crate::netstack::packet::{self, Inner};
 use crate::path::Source;
 use crate::tunnel::tsmp::Message as Tsmp;
@@ -170,9 +172,13 @@ impl Node {
             capture.packet(packet);
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
+        let mtu = peer.path.inner_mtu();
+        if packet.len() > mtu {
+            self.send_fragments(now, id, packet, mtu);
+            return;
+        }
         let room = (packet.len() + OVERHEAD).max(MAX_CONTROL);
-        peer.path.handle_send(now);
-        let route = peer.path.route(now);
+        let route = peer.path.handle_send(now);
         let (mut sealed, mut initiates) = (0, false);
         match (route.direct, route.relay) {
             (Some(to), None) => {
@@ -207,6 +213,20 @@ impl Node {
             peer.initiated(now);
         }
         self.peers.touch(id);
+    }
+
+    /// Send a packet that is larger than the path carries in fragments; the peer puts them together.
+    fn send_fragments(&mut self, now: Instant, id: PeerId, packet: &[u8], mtu: usize) {
+        let identification = u32::from_le_bytes(random::bytes());
+        for piece in fragment::split(packet, mtu, identification) {
+            self.send_inner(now, id, &piece);
+        }
+    }
+
+    /// The largest packet inside the tunnel that the path to a peer carries.
+    pub fn inner_mtu(&self, id: PeerId) -> usize {
+        let path = self.peers.get(id).map_or(self.config.mtu, |peer| peer.path.inner_mtu());
+        path.min(self.config.mtu)
     }
 
     /// Send a WireGuard message by the peer's route, or back to where its cause came from.

@@ -1,7 +1,7 @@
 //! The peers of a node: keys, sessions, paths and counters.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -9,6 +9,7 @@ use slab::Slab;
 use super::node::Node;
 use super::outbox::Event;
 use super::random;
+use super::udp::UdpPort;
 use super::views::{view, Counters};
 use crate::path::{InUse, PathEvent, PeerPath, Source};
 use crate::tunnel::{Opened, Session, MAX_CONTROL, OVERHEAD};
@@ -25,6 +26,12 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 const ACTIVE: Duration = Duration::from_secs(45);
 /// After this without a packet a peer was silent: what it did not answer meanwhile is worth trying again.
 const SILENT: Duration = Duration::from_secs(1);
+/// After this without a packet only a session's end is awaited: keepalives are due after 10 s, retries after 5 s.
+const QUIET: Duration = Duration::from_secs(20);
+/// After this nothing is left of a session (three times 180 s, and some more).
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Ticks between two looks at a quiet session.
+const SELDOM: usize = 10;
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -58,12 +65,13 @@ pub struct Peer {
     pub path: PeerPath,
     pub counters: Counters,
     pub heard_at: Option<Instant>,
+    /// From which of our addresses packets to a direct endpoint leave.
+    pub source: Option<IpAddr>,
     sent_at: Option<Instant>,
     /// We answered a handshake; the first data proves that the peer got the answer.
     confirming: bool,
     /// We began a handshake: when to try again, and the pause after that.
     retry: Option<(Instant, Duration)>,
-    pub reason: String,
     touched: bool,
     due_at: Option<Instant>,
 }
@@ -81,6 +89,14 @@ impl Peer {
     /// Whether something was sent to the peer lately.
     pub fn active(&self, now: Instant) -> bool {
         self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE)
+    }
+
+    /// Whether WireGuard's timers are looked at now: each second while packets go to and fro, at its `turn` when there
+    /// were none lately, and not at all when a session's last deadline is over.
+    fn timers_due(&self, now: Instant, turn: bool) -> bool {
+        let Some(last) = self.sent_at.max(self.heard_at) else { return false };
+        let quiet_for = now.saturating_duration_since(last);
+        quiet_for < QUIET || (turn && quiet_for < FORGOTTEN)
     }
 
     /// Note a datagram to the peer.
@@ -125,6 +141,7 @@ pub struct Peers {
     due: BTreeSet<(Instant, PeerId)>,
     touched: Vec<PeerId>,
     next_index: u32,
+    ticks: usize,
 }
 
 impl Peers {
@@ -138,6 +155,7 @@ impl Peers {
             due: BTreeSet::new(),
             touched: Vec::new(),
             next_index: u32::from_le_bytes(random::bytes()),
+            ticks: 0,
         }
     }
 
@@ -295,10 +313,10 @@ impl Node {
             path: self.new_path(now),
             counters: Counters::default(),
             heard_at: None,
+            source: None,
             sent_at: None,
             confirming: false,
             retry: None,
-            reason: "nothing was sent yet".into(),
             touched: false,
             due_at: None,
         };
@@ -359,7 +377,7 @@ impl Node {
                 return;
             }
         }
-        peer.path.handle_disco(now, from, &message);
+        peer.path.handle_disco(now, from, &message, packet.len());
         self.peers.touch(id);
     }
 
@@ -367,19 +385,20 @@ impl Node {
     pub fn drain_path(&mut self, now: Instant, id: PeerId) {
         while let Some(peer) = self.peers.get_mut(id) {
             let Some(transmit) = peer.path.poll_transmit() else { break };
-            let packet = disco::seal(&peer.shared, &self.disco_public_key, &random::bytes(), &transmit.message);
-            self.wire.send(now, transmit.to, &peer.key, &packet);
+            let (message, length) = (&transmit.message, transmit.length);
+            let packet = disco::seal_sized(&peer.shared, &self.disco_public_key, &random::bytes(), message, length);
+            self.wire.send_alone(now, transmit.to, &peer.key, &packet);
         }
         while let Some(peer) = self.peers.get_mut(id) {
             let Some(event) = peer.path.poll_event() else { break };
             match event {
                 PathEvent::Changed { path, reason } => {
-                    peer.reason.clone_from(&reason);
                     let (path, latency) = view(path);
                     let key = peer.key;
                     let latency = latency.unwrap_or_default();
                     self.path_changed(id);
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
+                    self.note_source(now, id);
                 }
                 PathEvent::Pong { token, latency, via } => {
                     if self.pings.remove(&token).is_some() {
@@ -398,6 +417,19 @@ impl Node {
         self.peers.schedule(id, due_at);
     }
 
+    /// Tell paths what the kernel would not send, and why.
+    pub fn note_refusals(&mut self, now: Instant) {
+        let ports = self.wire.udp4.iter_mut().chain(self.wire.udp6.iter_mut());
+        for (to, refusal) in ports.flat_map(UdpPort::take_refusals).collect::<Vec<_>>() {
+            for id in self.peers.ids() {
+                let Some(peer) = self.peers.get_mut(id) else { continue };
+                if peer.path.handle_refused(now, to, refusal) {
+                    self.peers.touch(id);
+                }
+            }
+        }
+    }
+
     /// Begin a peer's handshake again, if that is due.
     pub fn retry_handshake(&mut self, now: Instant, id: PeerId) {
         let mut buffer = [0; MAX_CONTROL];
@@ -413,10 +445,14 @@ impl Node {
     /// Renew keys and keep sessions alive.
     pub fn tick_sessions(&mut self, now: Instant) {
         let mut buffer = [0; MAX_CONTROL + OVERHEAD];
+        self.peers.ticks = self.peers.ticks.wrapping_add(1);
+        let turn = self.peers.ticks % SELDOM;
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            if let Some(length) = peer.session.tick(&mut buffer) {
-                self.send_sealed(now, id, None, &buffer[..length]);
+            if peer.timers_due(now, id % SELDOM == turn) {
+                if let Some(length) = peer.session.tick(&mut buffer) {
+                    self.send_sealed(now, id, None, &buffer[..length]);
+                }
             }
             let Some(peer) = self.peers.get_mut(id) else { continue };
             let quiet = peer.sent_at.is_none_or(|at| now.saturating_duration_since(at) >= KEEPALIVE);

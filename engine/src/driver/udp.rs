@@ -9,6 +9,8 @@ use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::path::Refusal;
+
 /// One send must fit in an IP packet with its headers.
 const SLAB: usize = 65_000;
 /// Wanted size of the kernel's buffers: a window of one fast connection and some more.
@@ -43,6 +45,9 @@ impl Inbox {
     }
 }
 
+/// Refusals that are remembered until they are looked at.
+const MAX_REFUSALS: usize = 32;
+
 /// A UDP socket of one address family with its outgoing batch.
 pub struct UdpPort {
     socket: UdpSocket,
@@ -55,6 +60,8 @@ pub struct UdpPort {
     pending: VecDeque<(SocketAddr, Vec<u8>, usize)>,
     pending_bytes: usize,
     receive_buffer: usize,
+    /// What the kernel would not send.
+    refusals: Vec<(SocketAddr, Refusal)>,
     /// Packets that the kernel refused or that found no room.
     pub dropped: u64,
 }
@@ -89,6 +96,7 @@ impl UdpPort {
             pending: VecDeque::new(),
             pending_bytes: 0,
             receive_buffer,
+            refusals: Vec::new(),
             dropped: 0,
         })
     }
@@ -151,8 +159,10 @@ impl UdpPort {
         if self.pending.is_empty() {
             match self.transmit(to, 0..length, self.stride) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    self.dropped += 1;
+                Err(error) => {
+                    let slab = std::mem::take(&mut self.slab);
+                    self.refused(to, &slab[..self.stride.min(length)], &error);
+                    self.slab = slab;
                     return;
                 }
                 Ok(()) => return,
@@ -176,10 +186,45 @@ impl UdpPort {
                     self.pending.push_front((to, contents, stride));
                     return;
                 }
-                Err(_) => self.dropped += 1,
+                Err(error) => self.refused(to, &contents[..stride.min(contents.len())], &error),
                 Ok(()) => {}
             }
             self.pending_bytes -= contents.len();
+        }
+    }
+
+    /// Take what the kernel would not send since the last call.
+    pub fn take_refusals(&mut self) -> Vec<(SocketAddr, Refusal)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    fn refused(&mut self, to: SocketAddr, first: &[u8], error: &io::Error) {
+        self.dropped += 1;
+        let mut code = error.raw_os_error().unwrap_or(0);
+        if code == libc::EINVAL {
+            code = self.single_out(to, first);
+        }
+        let refusal = match code {
+            libc::EMSGSIZE => (to, Refusal::TooLarge { size: first.len() }),
+            code => (to, Refusal::Error { code }),
+        };
+        if self.refusals.len() < MAX_REFUSALS && !self.refusals.contains(&refusal) {
+            self.refusals.push(refusal);
+        }
+    }
+
+    /// A batch whose packets are too large for the interface is "invalid": one packet alone tells the true reason. Then
+    /// it was not the fault of batching, and batching goes on.
+    fn single_out(&mut self, to: SocketAddr, contents: &[u8]) -> i32 {
+        let transmit = Transmit { destination: to, ecn: None, contents, segment_size: None, src_ip: None };
+        match self.state.try_send((&self.socket).into(), &transmit) {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                if let Ok(state) = UdpSocketState::new((&self.socket).into()) {
+                    self.state = state;
+                }
+                libc::EMSGSIZE
+            }
+            _ => libc::EINVAL,
         }
     }
 

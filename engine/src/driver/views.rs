@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::node::Node;
 use super::outbox::PathView;
 use super::peers::Peer;
-use crate::path::{CandidateStats, InUse};
+use crate::path::sizes::inner_mtu;
+use crate::path::{CandidateStats, Change, InUse};
 use crate::wire::keys::Key;
 
 /// One endpoint tried for a peer, as Python sees it.
@@ -18,6 +19,19 @@ pub struct CandidateView {
     pub latency: Option<Duration>,
     pub pings_sent: u32,
     pub pongs_received: u32,
+    pub ping_age: Option<Duration>,
+    pub pong_age: Option<Duration>,
+    /// The largest packet inside the tunnel that it was seen to carry; 0 when that is not known.
+    pub inner_mtu: usize,
+    pub reason: String,
+}
+
+/// One change of path, as Python sees it.
+#[derive(Debug, Clone)]
+pub struct ChangeView {
+    pub age: Duration,
+    pub path: PathView,
+    pub reason: String,
 }
 
 impl From<CandidateStats> for CandidateView {
@@ -29,6 +43,10 @@ impl From<CandidateStats> for CandidateView {
             latency: stats.latency,
             pings_sent: stats.pings_sent,
             pongs_received: stats.pongs_received,
+            ping_age: stats.ping_age,
+            pong_age: stats.pong_age,
+            inner_mtu: if stats.size == 0 { 0 } else { inner_mtu(stats.size) },
+            reason: stats.reason,
         }
     }
 }
@@ -43,6 +61,8 @@ pub struct PeerView {
     pub latency: Option<Duration>,
     pub reason: String,
     pub candidates: Vec<CandidateView>,
+    pub history: Vec<ChangeView>,
+    pub inner_mtu: usize,
     pub handshake_age: Option<Duration>,
     pub receive_age: Option<Duration>,
     pub counters: Counters,
@@ -67,6 +87,14 @@ pub fn view(path: InUse) -> (PathView, Option<Duration>) {
     }
 }
 
+/// Why a path is what it is while there is none.
+const UNUSED: &str = "nothing was sent yet";
+
+fn change_view(now: Instant, change: &Change) -> ChangeView {
+    let age = now.saturating_duration_since(change.at);
+    ChangeView { age, path: view(change.path).0, reason: change.reason.clone() }
+}
+
 impl Peer {
     /// Describe a peer.
     pub fn view(&self, now: Instant) -> PeerView {
@@ -78,8 +106,10 @@ impl Peer {
             home_region: self.home_region,
             path,
             latency,
-            reason: self.reason.clone(),
-            candidates: self.path.candidates().into_iter().map(CandidateView::from).collect(),
+            reason: self.path.history().last().map_or(UNUSED.into(), |change| change.reason.clone()),
+            candidates: self.path.candidates(now).into_iter().map(CandidateView::from).collect(),
+            history: self.path.history().map(|change| change_view(now, change)).collect(),
+            inner_mtu: self.path.inner_mtu(),
             handshake_age: self.session.handshake_age(),
             receive_age: age(self.heard_at),
             counters: self.counters,

@@ -6,7 +6,13 @@
 pub mod best;
 pub mod candidates;
 pub mod compare;
+mod guard;
+pub mod history;
 pub mod peer;
+mod pings;
+mod probe;
+mod search;
+pub mod sizes;
 
 #[cfg(test)]
 mod sim;
@@ -19,6 +25,7 @@ use std::time::Duration;
 use crate::wire::disco::Message;
 
 pub use candidates::{CandidateState, CandidateStats};
+pub use history::Change;
 pub use peer::PeerPath;
 
 /// A relay region's number; it fits the port of a pseudo address, so 16 bits.
@@ -36,6 +43,17 @@ pub enum Source {
 pub struct Transmit {
     pub to: Source,
     pub message: Message,
+    /// Bytes that its packet should have, for pings and pongs.
+    pub length: usize,
+}
+
+/// Why a datagram could not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// It has `size` bytes, and the interface carries less.
+    TooLarge { size: usize },
+    /// The operating system's error.
+    Error { code: i32 },
 }
 
 /// Where data goes now: both are set while a direct path is in doubt.

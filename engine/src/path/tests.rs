@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::compare::{better, Measured};
-use super::{CandidateState, InUse, PathEvent, PeerPath, Route, Source, Transmit};
+use super::sizes::{FULL, LADDER, SMALL};
+use super::{CandidateState, InUse, PathEvent, PeerPath, Refusal, Route, Source, Transmit};
 use crate::wire::disco::{Message, TxId};
 
 const HOME: Source = Source::Relay { region: 999 };
@@ -24,6 +25,8 @@ struct Scene {
     start: Instant,
     now: Instant,
     open: Vec<SocketAddr>,
+    /// The largest packet that gets through.
+    limit: usize,
     delay: Duration,
     answers: Vec<(Instant, TxId)>,
     sent: Vec<Transmit>,
@@ -42,6 +45,7 @@ impl Scene {
             start: now,
             now,
             open: Vec::new(),
+            limit: usize::MAX,
             delay: milliseconds(10),
             answers: Vec::new(),
             sent: Vec::new(),
@@ -74,7 +78,7 @@ impl Scene {
     fn drain(&mut self) {
         while let Some(transmit) = self.path.poll_transmit() {
             if let (Source::Udp(to), Message::Ping { txid, .. }) = (transmit.to, &transmit.message) {
-                if self.open.contains(&to) {
+                if self.open.contains(&to) && transmit.length <= self.limit {
                     self.answers.push((self.now + self.delay, *txid));
                 }
             }
@@ -96,17 +100,21 @@ impl Scene {
             self.now = next;
             self.wakeups += 1;
             assert!(self.wakeups < 100_000, "busy loop");
-            let (due, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(at, _)| *at <= next);
-            self.answers = later;
-            for (_, txid) in due {
-                let pong = Message::Pong { txid, observed: endpoint("192.0.2.9:4000") };
-                // A pong proves the endpoint that was pinged, whatever its source.
-                self.path.handle_disco(self.now, Source::Udp(endpoint("203.0.113.250:1")), &pong);
-            }
+            self.deliver();
             self.path.handle_timeout(self.now);
             self.drain();
         }
         self.now = end;
+    }
+
+    fn deliver(&mut self) {
+        let (due, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(at, _)| *at <= self.now);
+        self.answers = later;
+        for (_, txid) in due {
+            let pong = Message::Pong { txid, observed: endpoint("192.0.2.9:4000") };
+            // A pong proves the endpoint that was pinged, whatever its source.
+            self.path.handle_disco(self.now, Source::Udp(endpoint("203.0.113.250:1")), &pong, SMALL);
+        }
     }
 
     fn run_sending(&mut self, time: Duration, interval: Duration) {
@@ -118,7 +126,7 @@ impl Scene {
     }
 
     fn disco(&mut self, from: Source, message: &Message) {
-        self.path.handle_disco(self.now, from, message);
+        self.path.handle_disco(self.now, from, message, FULL);
         self.drain();
     }
 
@@ -126,9 +134,15 @@ impl Scene {
         self.path.route(self.now)
     }
 
-    fn pings_to(&self, to: &str) -> usize {
+    /// The lengths of the pings sent to an endpoint.
+    fn pings_to(&self, to: &str) -> Vec<usize> {
         let to = Source::Udp(endpoint(to));
-        self.sent.iter().filter(|sent| sent.to == to && matches!(sent.message, Message::Ping { .. })).count()
+        let pings = self.sent.iter().filter(|sent| sent.to == to && matches!(sent.message, Message::Ping { .. }));
+        pings.map(|ping| ping.length).collect()
+    }
+
+    fn candidates(&self) -> Vec<super::CandidateStats> {
+        self.path.candidates(self.now)
     }
 
     fn calls(&self) -> Vec<&Vec<SocketAddr>> {
@@ -215,14 +229,14 @@ fn goes_direct_when_a_ping_is_answered() {
     scene.open = vec![endpoint("203.0.113.1:41641")];
     scene.path.handle_endpoints(scene.now, &[endpoint("203.0.113.1:41641"), endpoint("203.0.113.7:1")]);
     scene.send();
-    assert_eq!(scene.pings_to("203.0.113.1:41641"), 1);
+    assert_eq!(scene.pings_to("203.0.113.1:41641"), [FULL, SMALL]);
     scene.run(milliseconds(9));
     assert_eq!(scene.route().direct, None);
     scene.run(milliseconds(2));
     assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:41641")), relay: None });
     let direct = InUse::Direct { endpoint: endpoint("203.0.113.1:41641"), latency: milliseconds(10) };
     assert_eq!(scene.changes(), [direct]);
-    let states: Vec<_> = scene.path.candidates().iter().map(|candidate| candidate.state).collect();
+    let states: Vec<_> = scene.candidates().iter().map(|candidate| candidate.state).collect();
     assert_eq!(states, [CandidateState::Answered, CandidateState::Sent]);
 }
 
@@ -242,7 +256,7 @@ fn keeps_a_used_path_warm_and_lets_an_idle_one_go() {
     let mut scene = Scene::direct("203.0.113.1:1");
     scene.run(Duration::from_secs(44));
     assert!(scene.route().relay.is_none());
-    let while_active = scene.pings_to("203.0.113.1:1");
+    let while_active = scene.pings_to("203.0.113.1:1").len();
     assert!((14..=20).contains(&while_active), "{while_active} pings in 44 s");
     scene.run(Duration::from_secs(20));
     assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: Some(999) });
@@ -254,22 +268,26 @@ fn keeps_a_used_path_warm_and_lets_an_idle_one_go() {
 }
 
 #[test]
-fn doubts_a_silent_path_in_half_a_second_and_gives_it_up_in_two() {
+fn doubts_a_silent_path_soon_and_gives_it_up_in_two_seconds() {
     let mut scene = Scene::direct("203.0.113.1:1");
     scene.open.clear();
-    scene.run_sending(milliseconds(440), milliseconds(10));
-    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
-    scene.run_sending(milliseconds(60), milliseconds(10));
-    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: Some(999) });
+    let direct = Route { direct: Some(endpoint("203.0.113.1:1")), relay: None };
+    let both = Route { relay: Some(999), ..direct };
+    assert_eq!(scene.path.handle_send(scene.now), direct);
+    scene.run_sending(milliseconds(160), milliseconds(10));
+    assert_eq!(scene.route(), direct);
+    assert_eq!(scene.path.handle_send(scene.now), both, "the first packets go both ways before people are told");
+    scene.run_sending(milliseconds(200), milliseconds(10));
+    assert_eq!(scene.route(), both);
     scene.sent.clear();
-    scene.run_sending(milliseconds(1510), milliseconds(10));
+    scene.run_sending(milliseconds(1300), milliseconds(10));
     assert_eq!(scene.route(), Route { direct: None, relay: Some(999) });
-    assert!(scene.pings_to("203.0.113.1:1") >= 2, "it is asked and probed again");
+    assert!(scene.pings_to("203.0.113.1:1").len() >= 2, "it is asked and probed again");
     assert_eq!(scene.calls().len(), 1, "the peer is asked to ping us");
     assert_eq!(scene.changes(), [InUse::Relayed { region: 999 }]);
     scene.open = vec![endpoint("203.0.113.1:1")];
-    scene.run_sending(Duration::from_secs(7), milliseconds(100));
-    assert_eq!(scene.route().direct, Some(endpoint("203.0.113.1:1")));
+    scene.run_sending(milliseconds(700), milliseconds(100));
+    assert_eq!(scene.route().direct, Some(endpoint("203.0.113.1:1")), "back at once");
 }
 
 #[test]
@@ -278,8 +296,8 @@ fn one_answer_ends_the_doubt() {
     scene.open.clear();
     scene.run_sending(milliseconds(600), milliseconds(10));
     assert!(scene.route().relay.is_some());
-    scene.path.handle_receive(scene.now, Source::Udp(endpoint("203.0.113.1:1")));
-    scene.drain();
+    scene.open = vec![endpoint("203.0.113.1:1")];
+    scene.run(milliseconds(120));
     assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
     assert_eq!(scene.changes().len(), 2);
 }
@@ -290,7 +308,7 @@ fn a_one_way_flow_over_a_live_path_stays_direct() {
     scene.run_sending(Duration::from_secs(30), milliseconds(10));
     assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
     assert_eq!(scene.changes(), []);
-    assert!(scene.pings_to("203.0.113.1:1") < 170, "not a ping for each packet");
+    assert!(scene.pings_to("203.0.113.1:1").len() < 170, "not a ping for each packet");
 }
 
 #[test]
@@ -300,11 +318,11 @@ fn answers_pings_and_tries_their_source_at_once() {
     let ping = Message::Ping { txid: [1; 12], node_key: None };
     scene.disco(from, &ping);
     let pong = Message::Pong { txid: [1; 12], observed: endpoint("198.51.100.4:777") };
-    assert_eq!(scene.sent[0], Transmit { to: from, message: pong });
-    assert_eq!(scene.pings_to("198.51.100.4:777"), 1);
+    assert_eq!(scene.sent[0], Transmit { to: from, message: pong, length: FULL });
+    assert_eq!(scene.pings_to("198.51.100.4:777"), [SMALL]);
     scene.disco(from, &ping);
     assert_eq!(scene.sent.len(), 2, "the same ping again is not answered");
-    assert_eq!(scene.path.candidates()[0].source, "ping");
+    assert_eq!(scene.candidates()[0].source, "ping");
 }
 
 #[test]
@@ -312,8 +330,8 @@ fn answers_a_ping_by_relay_with_the_pseudo_address() {
     let mut scene = Scene::new();
     scene.disco(HOME, &Message::Ping { txid: [1; 12], node_key: None });
     let pong = Message::Pong { txid: [1; 12], observed: endpoint("127.3.3.40:999") };
-    assert_eq!(scene.sent, [Transmit { to: HOME, message: pong }]);
-    assert!(scene.path.candidates().is_empty());
+    assert_eq!(scene.sent, [Transmit { to: HOME, message: pong, length: FULL }]);
+    assert!(scene.candidates().is_empty());
 }
 
 #[test]
@@ -325,12 +343,12 @@ fn follows_a_call_me_maybe_but_only_by_relay() {
     scene.disco(Source::Udp(endpoint("203.0.113.9:5")), &call);
     assert_eq!(scene.sent, []);
     scene.disco(HOME, &call);
-    assert_eq!(scene.pings_to("203.0.113.9:5"), 1);
-    assert_eq!(scene.sent.len(), 1, "neither unusable endpoints nor a call in return");
+    assert_eq!(scene.pings_to("203.0.113.9:5"), [FULL, SMALL]);
+    assert_eq!(scene.sent.len(), 2, "neither unusable endpoints nor a call in return");
     scene.disco(HOME, &call);
-    assert_eq!(scene.pings_to("203.0.113.9:5"), 2, "a call makes every endpoint due");
+    assert_eq!(scene.pings_to("203.0.113.9:5").len(), 4, "a call makes every endpoint due");
     scene.disco(HOME, &Message::CallMeMaybe { endpoints: vec![] });
-    assert!(scene.path.candidates().is_empty());
+    assert!(scene.candidates().is_empty());
 }
 
 #[test]
@@ -357,6 +375,22 @@ fn ignores_pongs_it_did_not_ask_for() {
     let pong = Message::Pong { txid: [9; 12], observed: endpoint("192.0.2.9:4000") };
     scene.disco(Source::Udp(endpoint("203.0.113.1:1")), &pong);
     assert_eq!(scene.route().direct, None);
+}
+
+#[test]
+fn a_pong_proves_nothing_twice() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.run(Duration::from_secs(3));
+    let Some(Transmit { message: Message::Ping { txid, .. }, .. }) = scene.sent.last() else { panic!("no heartbeat") };
+    let pong = Message::Pong { txid: *txid, observed: endpoint("192.0.2.9:4000") };
+    scene.run(milliseconds(20));
+    scene.open.clear();
+    for _ in 0..100 {
+        // Somebody who saw the answer sends it again and again.
+        scene.disco(Source::Udp(endpoint("203.0.113.1:1")), &pong);
+        scene.run_sending(milliseconds(10), milliseconds(10));
+    }
+    assert_eq!(scene.route().relay, Some(999));
 }
 
 #[test]
@@ -408,7 +442,7 @@ fn a_rebind_makes_the_path_prove_itself() {
 }
 
 #[test]
-fn a_hundred_candidates_are_enough() {
+fn candidates_are_bounded() {
     let mut scene = Scene::new();
     for port in 1..=500 {
         let from = SocketAddr::from(([203, 0, 113, 1], port));
@@ -416,6 +450,191 @@ fn a_hundred_candidates_are_enough() {
         txid[..2].copy_from_slice(&port.to_be_bytes());
         scene.disco(Source::Udp(from), &Message::Ping { txid, node_key: None });
     }
-    assert_eq!(scene.path.candidates().len(), 100);
+    assert_eq!(scene.candidates().len(), 64);
     assert!(scene.now >= scene.start);
+}
+
+#[test]
+fn a_pause_of_this_process_is_not_the_silence_of_a_peer() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.send();
+    scene.run(milliseconds(101));
+    // Nothing runs for three seconds; then what came meanwhile is read first, as the driver does.
+    scene.now += Duration::from_secs(3);
+    scene.deliver();
+    scene.path.handle_timeout(scene.now);
+    scene.drain();
+    scene.run(milliseconds(1));
+    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
+    scene.run_sending(Duration::from_secs(1), milliseconds(100));
+    assert_eq!(scene.changes(), []);
+}
+
+#[test]
+fn a_peer_that_uses_the_relay_makes_us_ask_at_once_and_answer_both_ways() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.run(milliseconds(500));
+    scene.sent.clear();
+    scene.path.handle_receive(scene.now, HOME);
+    scene.drain();
+    assert_eq!(scene.pings_to("203.0.113.1:1"), [FULL]);
+    let both = Route { direct: Some(endpoint("203.0.113.1:1")), relay: Some(999) };
+    assert_eq!(scene.path.handle_send(scene.now), both);
+    scene.run(milliseconds(20));
+    assert_eq!(scene.route().relay, None, "it was a false alarm");
+    scene.path.handle_receive(scene.now, HOME);
+    scene.drain();
+    assert_eq!(scene.pings_to("203.0.113.1:1").len(), 1, "one question a second is enough");
+    assert_eq!(scene.changes(), []);
+}
+
+#[test]
+fn a_low_mtu_is_found_out_at_once_and_used() {
+    let mut scene = Scene::new();
+    scene.open = vec![endpoint("203.0.113.1:1")];
+    scene.limit = 1252;
+    scene.path.handle_endpoints(scene.now, &[endpoint("203.0.113.1:1")]);
+    scene.send();
+    assert_eq!(scene.path.inner_mtu(), 1280);
+    scene.run(milliseconds(130));
+    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
+    assert_eq!(scene.path.inner_mtu(), 1220);
+    assert!(scene.candidates()[0].reason.contains("1220 bytes"), "{}", scene.candidates()[0].reason);
+    // It stays, and is asked with what it carries.
+    scene.sent.clear();
+    scene.run_sending(Duration::from_secs(30), milliseconds(500));
+    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
+    assert_eq!(scene.changes().len(), 1);
+    assert!(scene.pings_to("203.0.113.1:1").iter().filter(|length| **length == 1252).count() >= 10);
+    // The VPN ends: the path carries everything again, which the next look finds.
+    scene.limit = usize::MAX;
+    scene.run_sending(Duration::from_secs(600), Duration::from_secs(1));
+    assert_eq!(scene.path.inner_mtu(), 1280);
+    scene.sent.clear();
+    scene.run_sending(Duration::from_secs(700), Duration::from_secs(1));
+    assert!(scene.pings_to("203.0.113.1:1").iter().all(|length| *length == FULL), "nothing more to find out");
+}
+
+#[test]
+fn every_size_down_to_the_lowest_is_found() {
+    for limit in [FULL, 1300, 1272, 1260, 1232, 1200, 1172, 1100, 900, 600, 572] {
+        let mut scene = Scene::new();
+        scene.open = vec![endpoint("203.0.113.1:1")];
+        scene.limit = limit;
+        scene.path.handle_endpoints(scene.now, &[endpoint("203.0.113.1:1")]);
+        scene.send();
+        scene.run(milliseconds(200));
+        let rung = LADDER.into_iter().find(|rung| *rung <= limit).unwrap();
+        assert_eq!(scene.path.inner_mtu(), rung - 32, "limit {limit}");
+    }
+    let mut scene = Scene::new();
+    scene.open = vec![endpoint("203.0.113.1:1")];
+    scene.limit = 300;
+    scene.path.handle_endpoints(scene.now, &[endpoint("203.0.113.1:1")]);
+    scene.send();
+    scene.run(milliseconds(200));
+    assert_eq!(scene.route().direct, None, "a path that carries next to nothing is none");
+    assert!(scene.candidates()[0].reason.contains("small packets"), "{}", scene.candidates()[0].reason);
+}
+
+#[test]
+fn a_path_that_begins_to_lose_large_packets_shrinks() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.limit = 1200;
+    let mut shrunk_after = None;
+    for step in 0..500_u32 {
+        // Small packets go to and fro all the time: only large ones are lost.
+        scene.path.handle_receive(scene.now, Source::Udp(endpoint("203.0.113.1:1")));
+        scene.run_sending(milliseconds(10), milliseconds(10));
+        if scene.path.inner_mtu() < 1280 {
+            shrunk_after.get_or_insert(milliseconds(10) * step);
+        }
+    }
+    assert_eq!(scene.path.inner_mtu(), 1172 - 32);
+    assert!(shrunk_after.is_some_and(|after| after < Duration::from_secs(3)), "{shrunk_after:?}");
+    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None });
+    let reasons: Vec<_> = scene.path.history().map(|change| change.reason.as_str()).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("packets of 1280 bytes get lost")), "{reasons:?}");
+}
+
+#[test]
+fn what_the_kernel_refuses_as_too_large_is_measured_at_once() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    scene.limit = 1252;
+    scene.send();
+    let to = endpoint("203.0.113.1:1");
+    assert!(scene.path.handle_refused(scene.now, to, Refusal::TooLarge { size: FULL }));
+    scene.drain();
+    scene.run(milliseconds(20));
+    assert_eq!(scene.path.inner_mtu(), 1220);
+    assert_eq!(scene.route(), Route { direct: Some(to), relay: None });
+    assert!(!scene.path.handle_refused(scene.now, endpoint("203.0.113.9:9"), Refusal::TooLarge { size: FULL }));
+}
+
+#[test]
+fn what_the_kernel_refuses_otherwise_is_said() {
+    let mut scene = Scene::new();
+    scene.path.handle_endpoints(scene.now, &[endpoint("[2001:db8::1]:1")]);
+    scene.send();
+    let refusal = Refusal::Error { code: libc::ENETUNREACH };
+    scene.path.handle_refused(scene.now, endpoint("[2001:db8::1]:1"), refusal);
+    let reason = &scene.candidates()[0].reason;
+    assert!(reason.contains("Network is unreachable"), "{reason}");
+}
+
+#[test]
+fn a_path_that_fails_again_and_again_has_to_wait() {
+    let mut scene = Scene::direct("203.0.113.1:1");
+    let mut takes = 0;
+    for _ in 0..12 {
+        scene.open.clear();
+        scene.run_sending(Duration::from_millis(2500), milliseconds(10));
+        scene.open = vec![endpoint("203.0.113.1:1")];
+        scene.events.clear();
+        scene.run_sending(Duration::from_millis(2500), milliseconds(10));
+        takes += scene.changes().iter().filter(|path| matches!(path, InUse::Direct { .. })).count();
+    }
+    assert!((4..=9).contains(&takes), "{takes}");
+    assert!(scene.path.history().count() <= 20);
+    scene.run_sending(Duration::from_secs(31), milliseconds(100));
+    assert_eq!(scene.route(), Route { direct: Some(endpoint("203.0.113.1:1")), relay: None }, "but not for ever");
+}
+
+#[test]
+fn a_flood_of_pings_is_never_answered_with_more_than_came() {
+    let mut scene = Scene::new();
+    let (mut came, mut flood) = (0, 0_u32);
+    for round in 0..50 {
+        for port in 1..=500_u16 {
+            flood += 1;
+            let from = SocketAddr::from(([203, 0, 113, (round % 7) as u8 + 1], port));
+            let mut txid = [0; 12];
+            txid[..4].copy_from_slice(&flood.to_be_bytes());
+            let ping = Message::Ping { txid, node_key: None };
+            for _ in 0..2 {
+                scene.path.handle_disco(scene.now, Source::Udp(from), &ping, SMALL);
+                came += SMALL;
+            }
+        }
+        scene.drain();
+        scene.run(milliseconds(20));
+    }
+    let went: usize = scene.sent.iter().map(|sent| sent.length).sum();
+    assert!(went * 10 < came, "{went} bytes for {came}");
+    assert!(scene.candidates().len() <= 64);
+}
+
+#[test]
+fn a_node_that_may_not_go_direct_tells_its_peer() {
+    let mut blocked = Scene::new();
+    blocked.path.handle_block_direct(blocked.now, true);
+    blocked.sent.clear();
+    blocked.send();
+    blocked.run(Duration::from_secs(31));
+    blocked.send();
+    assert!(blocked.calls().iter().all(|endpoints| endpoints.is_empty()));
+    assert!((1..=2).contains(&blocked.calls().len()), "{}", blocked.calls().len());
+    let mut other = Scene::new();
+    other.disco(HOME, &Message::CallMeMaybe { endpoints: vec![] });
+    assert!(other.path.why_not_direct(other.now).contains("forbids direct paths"));
 }

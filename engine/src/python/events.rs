@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::driver::outbox::{self, Event};
-use crate::driver::{CandidateView, PeerView, Totals};
+use crate::driver::{CandidateView, ChangeView, PeerView, Totals};
 
 /// Declare a class of values: frozen, every field readable, and usable in `match` by position.
 macro_rules! values {
@@ -110,7 +110,13 @@ values! {
         latency_seconds: Option<f64>,
         pings_sent: u32,
         pongs_received: u32,
+        last_ping_age_seconds: Option<f64>,
+        last_pong_age_seconds: Option<f64>,
+        inner_mtu: usize,
+        reason: String,
     }
+    /// One change of the path to a peer.
+    PathRecord { age_seconds: f64, direct: bool, endpoint: String, region: u16, reason: String }
     PeerStats {
         key: Py<PyBytes>,
         addresses: Vec<String>,
@@ -121,6 +127,8 @@ values! {
         latency_seconds: Option<f64>,
         reason: String,
         candidates: Vec<Py<Candidate>>,
+        history: Vec<Py<PathRecord>>,
+        inner_mtu: usize,
         last_handshake_age_seconds: Option<f64>,
         last_receive_age_seconds: Option<f64>,
         rx_bytes: u64,
@@ -235,6 +243,7 @@ fn seconds(age: Option<Duration>) -> Option<f64> {
 /// Turn a peer's statistics into the object that Python sees.
 pub fn peer_stats(py: Python<'_>, view: PeerView) -> PyResult<PeerStats> {
     let candidates = view.candidates.into_iter().map(|candidate| Py::new(py, self::candidate(candidate)));
+    let history = view.history.into_iter().map(|change| Py::new(py, record(change)));
     Ok(PeerStats {
         key: PyBytes::new(py, &view.key).unbind(),
         addresses: view.addresses,
@@ -245,6 +254,8 @@ pub fn peer_stats(py: Python<'_>, view: PeerView) -> PyResult<PeerStats> {
         latency_seconds: seconds(view.latency),
         reason: view.reason,
         candidates: candidates.collect::<PyResult<_>>()?,
+        history: history.collect::<PyResult<_>>()?,
+        inner_mtu: view.inner_mtu,
         last_handshake_age_seconds: seconds(view.handshake_age),
         last_receive_age_seconds: seconds(view.receive_age),
         rx_bytes: view.counters.rx_bytes,
@@ -262,7 +273,16 @@ fn candidate(view: CandidateView) -> Candidate {
         latency_seconds: seconds(view.latency),
         pings_sent: view.pings_sent,
         pongs_received: view.pongs_received,
+        last_ping_age_seconds: seconds(view.ping_age),
+        last_pong_age_seconds: seconds(view.pong_age),
+        inner_mtu: view.inner_mtu,
+        reason: view.reason,
     }
+}
+
+fn record(view: ChangeView) -> PathRecord {
+    let outbox::PathView { direct, endpoint, region } = view.path;
+    PathRecord { age_seconds: view.age.as_secs_f64(), direct, endpoint, region, reason: view.reason }
 }
 
 /// Turn the counters into the object that Python sees.
@@ -296,6 +316,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StunServer>()?;
     module.add_class::<PortMapping>()?;
     module.add_class::<Candidate>()?;
+    module.add_class::<PathRecord>()?;
     module.add_class::<PeerStats>()?;
     module.add_class::<EngineStats>()?;
     let names = [

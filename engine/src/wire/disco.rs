@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::keys::{Key, Nonce, SharedKey, KEY_LEN, SEAL_OVERHEAD};
+use super::keys::{Key, Nonce, SharedKey, KEY_LEN, SEAL_OVERHEAD, TAG_LEN};
 use super::{address_from_bytes, address_to_bytes, ADDRESS_LEN};
 
 /// First bytes of every disco packet.
@@ -12,6 +12,9 @@ const HEADER_LEN: usize = MAGIC.len() + KEY_LEN + 24;
 const TXID_LEN: usize = 12;
 /// Pings and pongs are padded to this, so that the packet (1,310 bytes) proves that a full tunnel packet fits.
 const PADDED_BODY_LEN: usize = 1230;
+
+/// No packet of ours is longer than a datagram may be.
+const MAX_INNER_LEN: usize = 65_000;
 
 const PING: u8 = 1;
 const PONG: u8 = 2;
@@ -44,13 +47,36 @@ pub fn sender(packet: &[u8]) -> Option<Key> {
     packet[MAGIC.len()..].first_chunk().copied()
 }
 
-/// Seal a message for the holder of the other key; `own_disco` is our public disco key.
+/// Seal a message for the holder of the other key; `own_disco` is our public disco key. Pings and pongs get the usual
+/// length, which proves that a full tunnel packet fits.
 pub fn seal(shared: &SharedKey, own_disco: &Key, nonce: &Nonce, message: &Message) -> Vec<u8> {
-    let inner = encode(message);
+    seal_inner(shared, own_disco, nonce, &encode(message))
+}
+
+/// Seal a ping or pong into a packet of `length` bytes, or as few as it takes; anything else as it is.
+pub fn seal_sized(shared: &SharedKey, own_disco: &Key, nonce: &Nonce, message: &Message, length: usize) -> Vec<u8> {
+    let mut inner = encode(message);
+    let (needed, wanted) = (needed(message), length.saturating_sub(HEADER_LEN + TAG_LEN));
+    if let Some(needed) = needed {
+        inner.resize(wanted.clamp(needed, MAX_INNER_LEN), 0);
+    }
+    seal_inner(shared, own_disco, nonce, &inner)
+}
+
+/// Bytes of a message without padding, if it may have any.
+fn needed(message: &Message) -> Option<usize> {
+    match message {
+        Message::Ping { node_key, .. } => Some(2 + TXID_LEN + node_key.map_or(0, |key| key.len())),
+        Message::Pong { .. } => Some(2 + TXID_LEN + ADDRESS_LEN),
+        Message::CallMeMaybe { .. } => None,
+    }
+}
+
+fn seal_inner(shared: &SharedKey, own_disco: &Key, nonce: &Nonce, inner: &[u8]) -> Vec<u8> {
     let mut packet = Vec::with_capacity(MAGIC.len() + KEY_LEN + SEAL_OVERHEAD + inner.len());
     packet.extend_from_slice(&MAGIC);
     packet.extend_from_slice(own_disco);
-    shared.seal_into(&mut packet, nonce, &inner);
+    shared.seal_into(&mut packet, nonce, inner);
     packet
 }
 

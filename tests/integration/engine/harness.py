@@ -46,13 +46,20 @@ def _splice(wrapped: ssl.SSLSocket, outer: socket.socket) -> None:
 class RelayServer:
     """A DERP relay of one region: HTTP by a thread here, frames by the engine's `Relay`."""
 
-    def __init__(self, *, port: int = 0, refuse_upgrade: bool = False, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        refuse_upgrade: bool = False,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.relay = _engine.Relay(_engine.generate_key())
         self.refuse_upgrade = refuse_upgrade
         self.tls = tls
         self.fast_start = False
         self.requests: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

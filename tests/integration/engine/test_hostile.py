@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.engine.harness import Node, RelayServer, derp_map
+from tests.integration.engine.harness import REGION, Node, RelayServer, derp_map
 from tests.integration.engine.test_paths import exchange, introduce
 from warren import _engine
 
@@ -102,7 +102,7 @@ def test_a_broken_relay_is_reported_and_tried_again(answer: bytes) -> None:
 # In a process of its own: what runs the tests needs descriptors too.
 WITHOUT_DESCRIPTORS = """
 import contextlib, resource, socket
-from tests.integration.engine.harness import Node, RelayServer, derp_map
+from tests.integration.engine.harness import REGION, Node, RelayServer, derp_map
 from tests.integration.engine.test_paths import AGENT, CLIENT, PORT, exchange, introduce
 
 with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
@@ -132,3 +132,47 @@ def test_a_process_without_descriptors_fails_a_dial_and_goes_on() -> None:
         [sys.executable, "-c", WITHOUT_DESCRIPTORS], check=False, capture_output=True, text=True, cwd=root, timeout=19
     )
     assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
+def test_two_clients_with_one_key_harm_nobody_else() -> None:
+    key = _engine.generate_key()
+    with (
+        RelayServer() as relay,
+        Node(CLIENT, private_key=key) as client,
+        Node(AGENT) as agent,
+        Node("fd7a:115c:a1e0::d") as bystander,
+    ):
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        agent.know(bystander)
+        bystander.engine.set_derp_map(derp_map(relay.port))
+        bystander.know(agent)
+        with Node(CLIENT, private_key=key) as double:
+            double.engine.set_derp_map(derp_map(relay.port))
+            double.know(agent)
+            double.engine.ping(agent.engine.public_key, kind="tunnel")
+            for _ in range(5):
+                exchange(bystander, agent)
+        exchange(client, agent)
+
+
+def test_a_peer_with_a_stale_disco_key_is_not_heard_until_it_is_told_anew() -> None:
+    with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
+        introduce(client, agent, derp_map(relay.port))
+        stale = _engine.public_key(_engine.generate_key())
+        agent.engine.set_peer(
+            client.engine.public_key,
+            disco_key=stale,
+            allowed_ips=[CLIENT + "/128"],
+            home_region=REGION,
+            endpoints=[],
+            keepalive=False,
+        )
+        exchange(client, agent)  # by relay, which needs no disco
+        assert not client.engine.peers()[0].direct
+        # A new disco key means that the peer restarted: its session is dropped on both sides.
+        client.engine.remove_peer(agent.engine.public_key)
+        client.know(agent)
+        agent.know(client)
+        exchange(client, agent)
+        client.until_direct()

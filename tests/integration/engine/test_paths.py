@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -320,6 +321,29 @@ def test_blocked_direct_paths_stay_relayed_and_can_be_allowed_again() -> None:
         assert not client.engine.peers()[0].direct
 
 
+@pytest.mark.parametrize(("client_blocks", "agent_blocks"), [(True, False), (False, True), (True, True)])
+def test_whoever_forbids_direct_paths_both_relay_and_say_why(*, client_blocks: bool, agent_blocks: bool) -> None:
+    with (
+        RelayServer() as relay,
+        Node(CLIENT, block_direct=client_blocks) as client,
+        Node(AGENT, block_direct=agent_blocks) as agent,
+    ):
+        introduce(client, agent, derp_map(relay.port))
+        exchange(client, agent)
+        for node, blocks in ((client, client_blocks), (agent, agent_blocks)):
+            wanted = "direct paths are blocked" if blocks else "forbids direct paths"
+
+            def told(node: Node = node, wanted: str = wanted) -> bool:
+                (stats,) = node.engine.peers()
+                assert not stats.direct
+                return wanted in stats.reason
+
+            deadline = time.monotonic() + 10
+            while not told():
+                assert time.monotonic() < deadline, node.engine.peers()[0].reason
+                exchange(client, agent)
+
+
 def test_a_peer_that_restarted_is_spoken_to_again() -> None:
     with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
         introduce(client, agent, derp_map(relay.port))
@@ -367,6 +391,8 @@ def in_namespace(*arguments: str) -> str:
     namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine does not allow network namespaces, or has no `ip`")
+    if shutil.which("nft") is None and "tests.integration.engine.dead_path" in arguments:
+        pytest.skip("this machine has no `nft`")
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [*namespace, sys.executable, *arguments], check=False, capture_output=True, text=True, cwd=root
@@ -396,7 +422,28 @@ def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
 
 
 def test_a_direct_path_that_dies_silently_is_replaced_by_the_relay_and_comes_back() -> None:
-    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path"))
+    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path", "cut"))
     assert found["relayed"]
-    assert found["silent"] < 1.0, found  # half a second, and what a busy machine adds
+    assert found["silent"] < 2.0, found  # a fifth of a second, and what a busy machine adds
     assert found["returned"]
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize(("outer_mtu", "inner_mtu"), [(1280, 1220), (1200, 1140)])
+def test_a_vpn_with_a_low_mtu_works_with_no_setting(outer_mtu: int, inner_mtu: int, when: str) -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path", "narrow", str(outer_mtu), when))
+    assert found["right"]
+    assert found["datagrams"] == [1, 1000, 1200, 1232, 1400, 5000, 60_000]
+    assert (found["direct"], found["inner_mtu"]) == (True, inner_mtu), found
+
+
+def test_a_client_whose_address_changes_under_way_keeps_its_connection_and_its_direct_path() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "address"))
+    assert found["direct"], found
+    assert "the network changed" in found["reasons"], found
+
+
+def test_a_client_whose_interface_goes_down_and_up_keeps_its_connection() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "flapping", "2"))
+    assert found["direct"], found
+    assert found["gap"] < 5.0, found  # beyond the time without network; what a busy machine adds

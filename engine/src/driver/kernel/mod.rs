@@ -97,11 +97,6 @@ fn note_inward(connections: &mut Connections, now: Instant, slab: &[u8], pieces:
 }
 
 impl Node {
-    /// The largest inner packet for a peer: what its path carries.
-    pub fn inner_mtu(&self, _peer: PeerId) -> usize {
-        self.config.mtu
-    }
-
     /// Take what the kernel wants sent.
     pub fn device_turn(&mut self, now: Instant) {
         let Some(kernel) = self.kernel.as_mut().filter(|kernel| kernel.readable) else { return };
@@ -131,13 +126,13 @@ impl Node {
         kernel.connections.outward(now, &segment, segment.data);
         let waits = kernel.held.holds(peer);
         if !waits && !self.blocked(now, peer) {
-            self.send_cut(now, peer, &header, packet);
+            self.send_segment(now, peer, &header, packet);
         } else if !self.kernel.as_mut().is_some_and(|kernel| kernel.held.push(peer, header, packet)) {
             self.totals.dropped_packets += 1;
         }
     }
 
-    fn send_cut(&mut self, now: Instant, peer: PeerId, header: &Header, packet: &mut [u8]) {
+    fn send_segment(&mut self, now: Instant, peer: PeerId, header: &Header, packet: &mut [u8]) {
         let limit = self.inner_mtu(peer);
         if !offload::cut(header, packet, limit, |packet| self.send_inner(now, peer, packet)) {
             self.totals.dropped_packets += 1;
@@ -152,7 +147,7 @@ impl Node {
                 let Some((header, mut packet)) = self.kernel.as_mut().and_then(|kernel| kernel.held.pop(peer)) else {
                     break;
                 };
-                self.send_cut(now, peer, &header, &mut packet);
+                self.send_segment(now, peer, &header, &mut packet);
             }
         }
         self.wire.flush(now);

@@ -124,7 +124,6 @@ impl Node {
     pub fn report_early(&mut self, now: Instant) {
         if self.netcheck.results.is_none() {
             self.netcheck.local = interfaces::addresses();
-            self.netcheck.local_at = Some(now);
             self.netcheck.results = Some(NetInfo::default());
             self.endpoints_changed(now);
         }
