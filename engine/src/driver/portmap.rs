@@ -65,7 +65,9 @@ impl PortMap {
         };
         let reason = match (&self.lease, found.refusals.as_slice()) {
             (Some(_), _) => String::new(),
-            (None, []) if found.pcp || found.nat_pmp || found.upnp => "the gateway granted no port".into(),
+            (None, []) if [found.pcp, found.nat_pmp, found.upnp].contains(&Some(true)) => {
+                "the gateway granted no port".into()
+            }
             (None, []) => "none of PCP, NAT-PMP, UPnP answered".into(),
             (None, refusals) => format!("the gateway granted no port ({})", refusals.join("; ")),
         };
@@ -73,9 +75,9 @@ impl PortMap {
             protocol: protocol.into(),
             external: self.external().map(|external| external.to_string()).unwrap_or_default(),
             reason,
-            pcp: Some(found.pcp),
-            nat_pmp: Some(found.nat_pmp),
-            upnp: Some(found.upnp),
+            pcp: found.pcp,
+            nat_pmp: found.nat_pmp,
+            upnp: found.upnp,
         }
     }
 
