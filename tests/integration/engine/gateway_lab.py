@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from tests.integration.engine.harness import Node, derp_map
@@ -125,7 +125,7 @@ def rules(pid: int) -> str:
     return run(f"nsenter --net=/proc/{pid}/ns/net nft list chain inet filter prerouting_miniupnpd")
 
 
-def report(kind: str) -> dict[str, object]:
+def report(kind: str) -> Mapping[str, object]:
     """Start an engine behind the gateway; return what it finds, and what is left when it has gone."""
     with gateway(kind) as pid:
         if kind in ("pcp", "upnp"):
