@@ -327,7 +327,8 @@ impl Link {
             Some(frames) => {
                 let mut data = Vec::with_capacity(bytes.len());
                 let notes = frames.feed(bytes, &mut data).map_err(|broken| Ended::because(broken.0))?;
-                for payload in &notes.pongs {
+                let room = self.stream.backlog() <= FULL;
+                for payload in notes.pongs.iter().filter(|_| room) {
                     websocket::pong(payload, random::bytes(), self.stream.out());
                 }
                 self.decoder.feed(&data);
@@ -377,7 +378,8 @@ impl Link {
                 arrivals.notes.push(Note::Packet { from: *from, span: start..arrivals.bytes.len() });
             }
             (_, Frame::PeerGone { key, .. }) => arrivals.notes.push(Note::PeerGone { key: *key }),
-            (_, Frame::Ping(payload)) => self.write(&Frame::Pong(*payload)),
+            // One that pings and does not read what it gets is not answered for ever.
+            (_, Frame::Ping(payload)) if !self.full() => self.write(&Frame::Pong(*payload)),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));
                 let reason = "the relay restarts";
