@@ -35,8 +35,17 @@ const OVERFULL: usize = 4 << 20;
 #[derive(Debug)]
 pub enum Note {
     Open,
-    Packet { from: Key, span: Range<usize> },
-    PeerGone { key: Key },
+    Packet {
+        from: Key,
+        span: Range<usize>,
+    },
+    PeerGone {
+        key: Key,
+    },
+    /// The relay will close soon, and wants us back after this.
+    Restarting {
+        reconnect_in: Duration,
+    },
 }
 
 /// What one turn of a connection brought.
@@ -382,8 +391,7 @@ impl Link {
             (_, Frame::Ping(payload)) if !self.full() => self.write(&Frame::Pong(*payload)),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));
-                let reason = "the relay restarts";
-                return Err(Ended { reconnect_in: Some(reconnect_in), ..Ended::because(reason) });
+                arrivals.notes.push(Note::Restarting { reconnect_in });
             }
             _ => {}
         }

@@ -38,7 +38,7 @@ impl Relays {
             slot.readable = false;
             return;
         };
-        let result = link.turn(now, arrivals);
+        let mut result = link.turn(now, arrivals);
         if matches!(result, Ok(false) | Err(_)) {
             slot.readable = false;
         }
@@ -55,6 +55,12 @@ impl Relays {
                     self.dirty.insert(region);
                 }
                 Note::PeerGone { key } => self.whereabouts.absent(now, key, region),
+                // Where there is another, we go before this one does; else it serves us until it really closes.
+                Note::Restarting { reconnect_in } if self.kept_open.iter().any(|open| *open != region) => {
+                    let reconnect_in = Some(*reconnect_in);
+                    result = Err(Ended { reconnect_in, ..Ended::because("the relay restarts") });
+                }
+                Note::Restarting { .. } => {}
                 Note::Packet { .. } => {}
             }
         }
