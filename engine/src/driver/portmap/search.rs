@@ -34,9 +34,9 @@ pub enum Means {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub means: Means,
-    gateway: Ipv4Addr,
-    own: Ipv4Addr,
-    internal: u16,
+    pub(super) gateway: Ipv4Addr,
+    pub(super) own: Ipv4Addr,
+    pub(super) internal: u16,
     pub external: SocketAddrV4,
     pub lifetime: Duration,
 }
