@@ -221,8 +221,9 @@ class Settings:
     derp_server_probe_interval: timedelta = _opt(_MINUTE, parse_duration, DERP, "How often this server asks its relay through the access URL whether it works; 0 for never.", yaml="networking.derp.probeInterval", config="derp.server.probe_interval")
     block_direct_connections: bool = _opt(False, parse_bool, DERP, "Relay everything.", env="CODER_BLOCK_DIRECT", yaml="networking.derp.blockDirect", config="derp.config.block_direct")
     derp_force_websockets: bool = _opt(False, parse_bool, DERP, "Reach relays by WebSocket.", yaml="networking.derp.forceWebSockets", config="derp.config.force_websockets")
-    derp_config_url: str = _opt("", parse_url, DERP, "Where a map of relays is fetched at start.", yaml="networking.derp.url", config="derp.config.url")
-    derp_config_path: str = _opt("", str, DERP, "File with a map of relays, read at start.", yaml="networking.derp.configPath", config="derp.config.path")
+    derp_config_url: str = _opt("", parse_url, DERP, "Where a map of relays is fetched, at start and on a timer.", yaml="networking.derp.url", config="derp.config.url")
+    derp_config_path: str = _opt("", str, DERP, "File with a map of relays, read at start and on a timer.", yaml="networking.derp.configPath", config="derp.config.path")
+    derp_config_interval: timedelta = _opt(_MINUTE, parse_duration, DERP, "How often that map is read again; 0 for never. One that cannot be used is warned of, and the last good one kept.", yaml="networking.derp.configInterval", config="derp.config.interval")
 
     prometheus_enable: bool = _opt(False, parse_bool, INTRO, "Serve metrics.", yaml="introspection.prometheus.enable", config="prometheus.enable")
     prometheus_address: str = _opt("127.0.0.1:2112", parse_address, INTRO, "Address to serve metrics on.", yaml="introspection.prometheus.address", config="prometheus.address")

@@ -35,8 +35,17 @@ const OVERFULL: usize = 4 << 20;
 #[derive(Debug)]
 pub enum Note {
     Open,
-    Packet { from: Key, span: Range<usize> },
-    PeerGone { key: Key },
+    Packet {
+        from: Key,
+        span: Range<usize>,
+    },
+    PeerGone {
+        key: Key,
+    },
+    /// The relay will close soon, and wants us back after this.
+    Restarting {
+        reconnect_in: Duration,
+    },
 }
 
 /// What one turn of a connection brought.
@@ -327,7 +336,8 @@ impl Link {
             Some(frames) => {
                 let mut data = Vec::with_capacity(bytes.len());
                 let notes = frames.feed(bytes, &mut data).map_err(|broken| Ended::because(broken.0))?;
-                for payload in &notes.pongs {
+                let room = self.stream.backlog() <= FULL;
+                for payload in notes.pongs.iter().filter(|_| room) {
                     websocket::pong(payload, random::bytes(), self.stream.out());
                 }
                 self.decoder.feed(&data);
@@ -377,11 +387,11 @@ impl Link {
                 arrivals.notes.push(Note::Packet { from: *from, span: start..arrivals.bytes.len() });
             }
             (_, Frame::PeerGone { key, .. }) => arrivals.notes.push(Note::PeerGone { key: *key }),
-            (_, Frame::Ping(payload)) => self.write(&Frame::Pong(*payload)),
+            // One that pings and does not read what it gets is not answered for ever.
+            (_, Frame::Ping(payload)) if !self.full() => self.write(&Frame::Pong(*payload)),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));
-                let reason = "the relay restarts";
-                return Err(Ended { reconnect_in: Some(reconnect_in), ..Ended::because(reason) });
+                arrivals.notes.push(Note::Restarting { reconnect_in });
             }
             _ => {}
         }

@@ -65,7 +65,9 @@ impl PortMap {
         };
         let reason = match (&self.lease, found.refusals.as_slice()) {
             (Some(_), _) => String::new(),
-            (None, []) if found.pcp || found.nat_pmp || found.upnp => "the gateway granted no port".into(),
+            (None, []) if [found.pcp, found.nat_pmp, found.upnp].contains(&Some(true)) => {
+                "the gateway granted no port".into()
+            }
             (None, []) => "none of PCP, NAT-PMP, UPnP answered".into(),
             (None, refusals) => format!("the gateway granted no port ({})", refusals.join("; ")),
         };
@@ -73,9 +75,9 @@ impl PortMap {
             protocol: protocol.into(),
             external: self.external().map(|external| external.to_string()).unwrap_or_default(),
             reason,
-            pcp: Some(found.pcp),
-            nat_pmp: Some(found.nat_pmp),
-            upnp: Some(found.upnp),
+            pcp: found.pcp,
+            nat_pmp: found.nat_pmp,
+            upnp: found.upnp,
         }
     }
 
@@ -164,5 +166,67 @@ fn private(address: &IpAddr) -> bool {
             v4.is_private() || v4.is_link_local() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
         }
         IpAddr::V6(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use super::*;
+
+    fn granted(port: u16) -> Found {
+        let lease = Lease {
+            means: Means::NatPmp,
+            gateway: Ipv4Addr::new(192, 168, 1, 1),
+            own: Ipv4Addr::new(192, 168, 1, 2),
+            internal: 4000,
+            external: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 5), port),
+            lifetime: Duration::from_secs(7200),
+        };
+        Found { lease: Some(lease), nat_pmp: Some(true), ..Found::default() }
+    }
+
+    fn silent() -> Found {
+        Found { pcp: Some(false), nat_pmp: Some(false), upnp: Some(false), ..Found::default() }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_at_half_its_time_and_kept_until_it_ends() {
+        let (start, mut portmap) = (Instant::now(), PortMap::default());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(portmap.answered(start, granted(4000)));
+        assert_eq!(portmap.next_at, Some(after(3600)));
+        assert!(!portmap.answered(after(3600), silent()), "a gateway that restarts may answer in a minute");
+        assert_eq!(portmap.next_at, Some(after(3660)));
+        assert!(portmap.answered(after(3660), granted(4001)), "it gave another port");
+        assert!(!portmap.answered(after(3660 + 7199), silent()));
+        assert!(portmap.answered(after(3660 + 7200), silent()), "now it has forgotten us");
+        assert_eq!((portmap.external(), portmap.view().protocol), (None, String::new()));
+    }
+
+    #[test]
+    fn another_network_makes_an_old_lease_worthless_unless_it_is_confirmed() {
+        let (now, mut portmap) = (Instant::now(), PortMap::default());
+        portmap.answered(now, granted(4000));
+        portmap.network_changed();
+        assert_eq!(portmap.next_at, None, "ask at once");
+        assert!(!portmap.answered(now, granted(4000)));
+        portmap.network_changed();
+        assert!(portmap.answered(now, silent()));
+        assert_eq!(portmap.view().reason, "none of PCP, NAT-PMP, UPnP answered");
+    }
+
+    #[test]
+    fn what_a_person_is_told() {
+        let mut portmap = PortMap { idle: "port mapping is switched off", ..PortMap::default() };
+        assert_eq!(portmap.view().reason, "port mapping is switched off");
+        portmap.answered(Instant::now(), granted(4000));
+        let view = portmap.view();
+        assert_eq!((&view.protocol[..], &view.external[..], &view.reason[..]), ("NAT-PMP", "203.0.113.5:4000", ""));
+        portmap.network_changed();
+        let refused = Found { refusals: vec!["PCP: result 2".into()], ..silent() };
+        portmap.answered(Instant::now(), refused);
+        assert_eq!(portmap.view().reason, "the gateway granted no port (PCP: result 2)");
     }
 }

@@ -68,6 +68,9 @@ struct Slot {
     /// Where the next attempts to connect go.
     targets: VecDeque<Target>,
     attempt_at: Option<Instant>,
+    /// Since when we try to connect; others are looked at when that takes long.
+    trying_since: Option<Instant>,
+    slow: bool,
     resolving: bool,
     waiting: VecDeque<(Key, Vec<u8>)>,
     failures: u32,
@@ -203,7 +206,7 @@ impl Relays {
     fn reach(&self, region: u16) -> Reach {
         match self.slots.get(&region) {
             Some(slot) if slot.open() => Reach::Open,
-            Some(slot) if slot.failures > 0 || slot.retry_at.is_some() || slot.withdrawn => Reach::Down,
+            Some(slot) if slot.failures > 0 || slot.retry_at.is_some() || slot.withdrawn || slot.slow => Reach::Down,
             _ if self.map.regions.contains_key(&region) => Reach::Opening,
             _ => Reach::Down,
         }

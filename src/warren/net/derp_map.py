@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from warren.errors import Invalid
 
 NO_STUN = -1
+MAX_PORT = 65535
 MAX_REGION_ID = 65535
 """Region numbers travel as the port of a pseudo address."""
 _NUMBER_DIGITS = 10
@@ -206,6 +207,28 @@ def parse(document: object) -> DERPMap:
         ),
         omit_default_regions=_value(top, "omitdefaultregions", False, "omitDefaultRegions"),
     )
+
+
+def check(derp_map: DERPMap) -> None:
+    """Check what an operator wrote, beyond its form: a map that no client could use is better refused.
+
+    Raises:
+        Invalid: a node has no address, a port is none, or two nodes have one name.
+    """
+    seen: dict[str, int] = {}
+    for number, region in derp_map.regions.items():
+        for node in region.nodes:
+            where = f"region {number}, node `{node.name}`"
+            if not node.host_name:
+                raise Invalid(f"{where}: HostName is missing")
+            if node.region_id not in (0, number):
+                raise Invalid(f"{where}: RegionID {node.region_id} is that of another region")
+            if not 0 <= node.derp_port <= MAX_PORT:
+                raise Invalid(f"{where}: DERPPort {node.derp_port} is no port")
+            if not NO_STUN <= node.stun_port <= MAX_PORT:
+                raise Invalid(f"{where}: STUNPort {node.stun_port} is no port, nor -1 for none")
+            if node.name and seen.setdefault(node.name, number) != number:
+                raise Invalid(f"{where}: region {seen[node.name]} has a node of that name")
 
 
 def _default_regions(embedded: EmbeddedRegion | None, stun_addresses: Sequence[str]) -> list[DERPRegion]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from warren import __version__
 from warren.api.gate import GateSettings
@@ -15,11 +12,9 @@ from warren.api.parts import Parts
 from warren.api.rate_limit import Limits
 from warren.authz.roles import RoleOptions
 from warren.clock import Clock
-from warren.errors import NOT_JSON, Invalid
-from warren.net import derp_map
-from warren.net.derp_map import EmbeddedRegion
 from warren.provisioner.binary import Release
 from warren.provisioner.model import CoderProvider
+from warren.server import relay_map
 from warren.server.control_plane import ControlPlane, ControlPlaneConfig
 from warren.services.authcheck import Authcheck
 from warren.services.deployment import Deployment, DeploymentSettings
@@ -35,9 +30,6 @@ from warren.storage.notify import Notifier
 if TYPE_CHECKING:
     from uuid import UUID
 
-DERP_MAP_SECONDS = 10.0
-MAX_DERP_MAP_BYTES = 4 << 20
-
 VERSION = f"v2.36.0+warren-{__version__}"  # major.minor are upstream's: its clients compare them with their own
 
 
@@ -48,7 +40,7 @@ def control_plane_config(
     return ControlPlaneConfig(
         access_url=access_url,
         cache_folder=cache_folder(settings, environment),
-        derp_map=_derp_map(settings, access_url, stun_port),
+        derp_map=relay_map.build(settings, access_url, stun_port),
         daemons=settings.provisioner_daemons,
         terraform_path=Path(settings.terraform_path) if settings.terraform_path else None,
         terraform_release=Release(settings.terraform_download_url, sha256=settings.terraform_download_sha256)
@@ -159,47 +151,6 @@ def _transport_security(settings: Settings) -> str:
     if not seconds:
         return ""
     return "; ".join([f"max-age={seconds}", *settings.strict_transport_security_options])
-
-
-def _derp_map(settings: Settings, access_url: str, stun_port: int) -> derp_map.DERPMap:
-    embedded = None
-    if settings.derp_server_enable:
-        embedded = EmbeddedRegion(
-            access_url=access_url,
-            region_id=settings.derp_server_region_id,
-            region_code=settings.derp_server_region_code,
-            region_name=settings.derp_server_region_name,
-            stun_port=stun_port or derp_map.NO_STUN,
-        )
-    loaded_from = settings.derp_config_path or settings.derp_config_url
-    loaded = _load_derp_map(settings.derp_config_path, settings.derp_config_url) if loaded_from else None
-    return derp_map.build(
-        embedded,
-        stun_addresses=settings.derp_server_stun_addresses,
-        loaded=loaded,
-        loaded_from=loaded_from,
-        block_direct=settings.block_direct_connections,
-    )
-
-
-def _load_derp_map(path: str, url: str) -> derp_map.DERPMap:
-    """Read the operator's own map of relays.
-
-    Raises:
-        Invalid: it cannot be read, or is no such map; the message says where it was looked for.
-    """
-    try:
-        if path:
-            document = Path(path).read_bytes()
-        else:
-            with urllib.request.urlopen(url, timeout=DERP_MAP_SECONDS) as answer:  # noqa: S310  http or https: it was checked
-                document = answer.read(MAX_DERP_MAP_BYTES)
-        return derp_map.parse(msgspec.json.decode(document))
-    except (OSError, *NOT_JSON) as error:
-        raise Invalid(
-            f"cannot read the map of relays in {path or url}: {error}",
-            hint="check --derp-config-path or --derp-config-url",
-        ) from error
 
 
 def _deployment_settings(loaded: Loaded, access_url: str) -> DeploymentSettings:

@@ -22,7 +22,7 @@ from warren.api.parts import Parts
 from warren.clock import Clock, SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
-from warren.server import purge
+from warren.server import purge, relay_map
 from warren.server.certificates import TLSSettings, client_context, engine_config, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
@@ -98,6 +98,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
         config = control_plane_config(settings, access_url, os.environ, stun_port=stun_port)
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
+        maps = plane.coordination.derp_maps
+        tasks.start_soon(relay_map.follow, settings, access_url, stun_port, config.derp_map, maps.replace)
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))

@@ -237,6 +237,10 @@ class Coordination:
                     case _engine.NetInfo():
                         self._changed.set()
                         self._changed = anyio.Event()
+                    case _engine.RelayChanged(region, True, home, websocket_reason, _):
+                        log.info("relay.connected", region=region, home=home, websocket_reason=websocket_reason)
+                    case _engine.RelayChanged(region, False, home, _, error):
+                        log.warning("relay.lost", region=region, home=home, error=error)
                     case _engine.Handshake(key):
                         self.book.saw_handshake(anyio.current_time(), key)
                     case _:

@@ -90,6 +90,31 @@ def test_the_first_relay_is_home_again_when_it_is_back() -> None:
                     echo(near, far)
 
 
+def test_a_relay_that_announces_its_restart_is_left_before_it_goes() -> None:
+    one = RelayServer()
+    with RelayServer() as two:
+        derp = regions_map({FIRST: one.port, SECOND: two.port}, scores=NEAR_FIRST)
+        with pair(derp) as (client, agent):
+            client.wait(connected_to(SECOND))
+            agent.wait(connected_to(SECOND))
+            near, far = connection(client, agent)
+            with near, far:
+                one.relay.close(restarting_in_seconds=60)
+                assert client.wait(connected_to(FIRST, connected=False)).error == "the relay restarts"
+                echo(near, far)
+                client.wait(home_is(SECOND))
+    one.close()
+
+
+def test_the_only_relay_is_come_back_to_as_soon_as_it_is_there_whatever_it_announced() -> None:
+    with RelayServer() as one, pair(regions_map({FIRST: one.port})) as (client, agent):
+        near, far = connection(client, agent)
+        with near, far:
+            old, one.relay = one.relay, _engine.Relay(_engine.generate_key())
+            old.close(restarting_in_seconds=60)
+            echo(near, far)
+
+
 def test_nodes_with_different_homes_find_each_other_when_one_home_dies() -> None:
     one = RelayServer()
     with RelayServer() as two, RelayServer() as three:

@@ -230,3 +230,31 @@ def test_compares_what_matters_to_a_client() -> None:
     assert not derp_map.same(left, with_region(replace(region, nodes=region.nodes[:1])))
     assert not derp_map.same(left, replace(left, omit_default_regions=True))
     assert not derp_map.same(left, DERPMap())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"HostName": ""}, "region 1, node `1a`: HostName is missing"),
+        ({"RegionID": 2}, "RegionID 2 is that of another region"),
+        ({"DERPPort": 70000}, "DERPPort 70000 is no port"),
+        ({"DERPPort": -1}, "DERPPort -1 is no port"),
+        ({"STUNPort": -2}, "STUNPort -2 is no port"),
+    ],
+)
+def test_a_map_that_no_client_could_use_is_refused(change: dict[str, object], message: str) -> None:
+    node = {"Name": "1a", "RegionID": 1, "HostName": "derp1.example"} | change
+    written = derp_map.parse({"Regions": {"1": {"RegionID": 1, "Nodes": [node]}}})
+    with pytest.raises(Invalid, match=message):
+        derp_map.check(written)
+
+
+def test_node_names_are_unique_across_regions_but_absent_ones_do_not_count() -> None:
+    def written(name: str) -> DERPMap:
+        region = {"Nodes": [{"Name": name, "HostName": "derp.example"}]}
+        return derp_map.parse({"Regions": {"1": {"RegionID": 1, **region}, "2": {"RegionID": 2, **region}}})
+
+    derp_map.check(written(""))
+    derp_map.check(derp_map.parse(CUSTOM))
+    with pytest.raises(Invalid, match="region 2, node `x`: region 1 has a node of that name"):
+        derp_map.check(written("x"))

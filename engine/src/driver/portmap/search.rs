@@ -34,9 +34,9 @@ pub enum Means {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub means: Means,
-    gateway: Ipv4Addr,
-    own: Ipv4Addr,
-    internal: u16,
+    pub(super) gateway: Ipv4Addr,
+    pub(super) own: Ipv4Addr,
+    pub(super) internal: u16,
     pub external: SocketAddrV4,
     pub lifetime: Duration,
 }
@@ -45,9 +45,10 @@ pub struct Lease {
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     pub lease: Option<Lease>,
-    pub pcp: bool,
-    pub nat_pmp: bool,
-    pub upnp: bool,
+    /// `None` where nobody waited for an answer.
+    pub pcp: Option<bool>,
+    pub nat_pmp: Option<bool>,
+    pub upnp: Option<bool>,
     /// What gateways said instead of granting a port.
     pub refusals: Vec<String>,
 }
@@ -59,10 +60,17 @@ pub fn search(gateway: Option<Ipv4Addr>, internal: u16, old: Option<&Lease>) -> 
     if let Some(gateway) = gateway {
         // A problem here is that of a machine without a network: there is no mapping then.
         let _ = ask_gateway(gateway, internal, old, &mut found);
+        if found.lease.is_none() {
+            found.pcp.get_or_insert(false);
+            found.nat_pmp.get_or_insert(false);
+        }
     }
     if let Ok(devices) = devices {
         let patience = if found.lease.is_some() { Duration::from_millis(1) } else { SEARCH };
         let _ = ask_devices(&devices, patience, internal, old, &mut found);
+        if found.lease.is_none() {
+            found.upnp.get_or_insert(false);
+        }
     }
     found
 }
@@ -90,16 +98,16 @@ fn ask_gateway(gateway: Ipv4Addr, internal: u16, old: Option<&Lease>, found: &mu
         while let Some(count) = receive(&socket, &mut packet, until) {
             match (pcp::parse(&packet[..count], &nonce, internal), natpmp::parse(&packet[..count], internal)) {
                 (Some(pcp::Answer::Granted(granted)), _) => {
-                    found.pcp = true;
+                    found.pcp = Some(true);
                     found.lease = Some(lease(Means::Pcp { nonce }, granted.external, granted.seconds));
                     return Ok(());
                 }
                 (Some(pcp::Answer::Refused(code)), _) => {
-                    found.pcp = true;
+                    found.pcp = Some(true);
                     found.refuse(format!("PCP: result {code}"));
                 }
                 (_, Some(natpmp::Answer::Address(external))) => {
-                    found.nat_pmp = true;
+                    found.nat_pmp = Some(true);
                     address = Some(external);
                     socket.send(&natpmp::map_request(internal, wanted, SECONDS))?;
                 }
@@ -111,13 +119,13 @@ fn ask_gateway(gateway: Ipv4Addr, internal: u16, old: Option<&Lease>, found: &mu
                     }
                 }
                 (_, Some(natpmp::Answer::Refused(code))) => {
-                    found.nat_pmp = true;
+                    found.nat_pmp = Some(true);
                     found.refuse(format!("NAT-PMP: result {code}"));
                 }
                 _ => {}
             }
         }
-        if found.pcp || found.nat_pmp {
+        if found.pcp.is_some() || found.nat_pmp.is_some() {
             break;
         }
     }
@@ -155,7 +163,7 @@ fn ask_devices(
             continue;
         }
         seen.push(port);
-        found.upnp = true;
+        found.upnp = Some(true);
         if found.lease.is_some() {
             return Ok(());
         }

@@ -40,6 +40,7 @@ impl Relays {
         }
         let slot = self.slots.entry(region).or_default();
         (slot.retry_at, slot.targets) = (None, targets);
+        slot.trying_since.get_or_insert(now);
         if !slot.targets.is_empty() {
             self.next_target(now, region);
         } else if !unknown.is_empty() && !slot.resolving {

@@ -13,6 +13,8 @@ use super::{Reach, Relays, FORMER};
 const IDLE: Duration = Duration::from_secs(60);
 /// A TCP connection must stand within this, else the next address is tried.
 const TCP_LIMIT: Duration = Duration::from_millis(1500);
+/// When connecting takes longer than this, another relay is used meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Ticks come each second; one that comes this late means that we slept.
 const SLEPT: Duration = Duration::from_secs(4);
 /// A peer with which something was exchanged within this should hear at once that our home moved.
@@ -36,7 +38,7 @@ impl Relays {
             slot.readable = false;
             return;
         };
-        let result = link.turn(now, arrivals);
+        let mut result = link.turn(now, arrivals);
         if matches!(result, Ok(false) | Err(_)) {
             slot.readable = false;
         }
@@ -44,6 +46,7 @@ impl Relays {
             match note {
                 Note::Open => {
                     (slot.failures, slot.failed_at, slot.error) = (0, None, String::new());
+                    (slot.trying_since, slot.slow) = (None, false);
                     slot.websocket_proven |= slot.websocket.is_some();
                     slot.targets.clear();
                     for (key, packet) in slot.waiting.drain(..) {
@@ -52,6 +55,12 @@ impl Relays {
                     self.dirty.insert(region);
                 }
                 Note::PeerGone { key } => self.whereabouts.absent(now, key, region),
+                // Where there is another, we go before this one does; else it serves us until it really closes.
+                Note::Restarting { reconnect_in } if self.kept_open.iter().any(|open| *open != region) => {
+                    let reconnect_in = Some(*reconnect_in);
+                    result = Err(Ended { reconnect_in, ..Ended::because("the relay restarts") });
+                }
+                Note::Restarting { .. } => {}
                 Note::Packet { .. } => {}
             }
         }
@@ -147,6 +156,12 @@ impl Relays {
             self.lost(now, region, ended);
             return;
         }
+        let slow = !slot.open() && slot.trying_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
+        if slow && !std::mem::replace(&mut slot.slow, true) && kept {
+            self.home_in_doubt = true;
+            self.warm_standby(now);
+        }
+        let Some(slot) = self.slots.get_mut(&region) else { return };
         let idle = slot.link.as_ref().is_some_and(|link| now.duration_since(link.used_at) > IDLE);
         let withdrawn = slot.withdrawn;
         if idle && (!kept || withdrawn) {
