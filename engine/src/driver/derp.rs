@@ -264,8 +264,11 @@ impl Link {
             Some(frames) => {
                 let mut data = Vec::with_capacity(bytes.len());
                 let notes = frames.feed(bytes, &mut data).map_err(|broken| Ended::because(broken.0))?;
+                // Who asks without end and reads no answer gets none: answers must not fill the memory.
                 for payload in &notes.pongs {
-                    websocket::pong(payload, random::bytes(), self.stream.out());
+                    if self.stream.backlog() < FULL {
+                        websocket::pong(payload, random::bytes(), self.stream.out());
+                    }
                 }
                 self.decoder.feed(&data);
                 if notes.closed {
@@ -313,7 +316,7 @@ impl Link {
                 arrivals.notes.push(Note::Packet { from: *from, span: start..arrivals.bytes.len() });
             }
             (_, Frame::PeerGone { key, .. }) => arrivals.notes.push(Note::PeerGone { key: *key }),
-            (_, Frame::Ping(payload)) => self.write(&Frame::Pong(*payload)),
+            (_, Frame::Ping(payload)) if !self.full() => self.write(&Frame::Pong(*payload)),
             (_, Frame::Pong(_)) => arrivals.notes.push(Note::Pong),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));

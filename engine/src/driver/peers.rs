@@ -318,6 +318,7 @@ impl Node {
         }
         self.wire.flush(now);
         self.peers.by_key.remove(key);
+        self.wire.relays.forget(key);
         self.peers.unlink(id);
         self.peers.schedule(id, None);
         self.peers.touched.retain(|touched| *touched != id);

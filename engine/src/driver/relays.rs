@@ -298,6 +298,11 @@ impl Relays {
         Stream::connect(SocketAddr::new(address, node.relay_port()), tls).map_err(|error| error.to_string())
     }
 
+    /// Forget where a peer was heard.
+    pub fn forget(&mut self, key: &Key) {
+        self.heard.remove(key);
+    }
+
     /// The headers that go with every request to a relay.
     pub fn headers(&self) -> &[(String, String)] {
         &self.hello.headers
@@ -379,9 +384,7 @@ impl Relays {
                     }
                     self.dirty.insert(region);
                 }
-                Note::Packet { from, .. } => {
-                    self.heard.insert(*from, region);
-                }
+                Note::Packet { .. } => {}
                 Note::PeerGone { key } => {
                     if self.heard.get(key) == Some(&region) {
                         self.heard.remove(key);
@@ -471,6 +474,10 @@ impl Node {
             self.wire.relays.turn(now, region, &mut arrivals);
             for note in &arrivals.notes {
                 if let Note::Packet { from, span } = note {
+                    // Of strangers there may be any number.
+                    if self.peers.by_key(from).is_some() {
+                        self.wire.relays.heard.insert(*from, region);
+                    }
                     self.on_relayed(now, region, from, &arrivals.bytes[span.clone()]);
                 }
             }
