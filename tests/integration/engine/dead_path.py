@@ -14,6 +14,8 @@ from warren import _engine
 
 CLIENT, AGENT = "fd7a:115c:a1e0::c", "fd7a:115c:a1e0::a"
 PORT = 7
+DEADLINE_SECONDS = 20
+SETTLED_ROUNDS = 30
 
 
 def set_mtu(size: int) -> None:
@@ -29,7 +31,7 @@ def main() -> None:
         agent.engine.listen(PORT)
         near = client.dial(AGENT, PORT)
         far = agent.accept()
-        near.settimeout(10)
+        near.settimeout(DEADLINE_SECONDS)
 
         def echo() -> None:
             while data := far.recv(100):
@@ -37,9 +39,13 @@ def main() -> None:
 
         threading.Thread(target=echo, daemon=True).start()
 
-        def longest_gap(until: float) -> float:
+        def longest_gap(*, direct: bool) -> float:
+            """Send and receive until packets have gone one way for a while, or a deadline has passed."""
             longest, last = 0.0, time.monotonic()
-            while time.monotonic() < until:
+            deadline = last + DEADLINE_SECONDS
+            settled = 0
+            while settled < SETTLED_ROUNDS and last < deadline:
+                settled = settled + 1 if client.engine.peers()[0].direct == direct else 0
                 near.sendall(b".")
                 near.recv(1)
                 longest, last = max(longest, time.monotonic() - last), time.monotonic()
@@ -47,14 +53,12 @@ def main() -> None:
             return longest
 
         client.until_direct()
-        longest_gap(time.monotonic() + 0.5)
+        longest_gap(direct=True)
         set_mtu(1200)
-        silent = longest_gap(time.monotonic() + 2.5)
+        silent = longest_gap(direct=False)
         relayed = not client.engine.peers()[0].direct
         set_mtu(65536)
-        deadline = time.monotonic() + 10
-        while not client.engine.peers()[0].direct and time.monotonic() < deadline:
-            longest_gap(time.monotonic() + 0.1)
+        longest_gap(direct=True)
         returned = client.engine.peers()[0].direct
         reasons = [event.reason for event in client.seen if isinstance(event, _engine.PathChanged)]
         print(json.dumps({"silent": silent, "relayed": relayed, "returned": returned, "reasons": reasons}))
