@@ -42,6 +42,15 @@ def built(program: str) -> Path:
     return path
 
 
+def opentofu() -> Path:
+    """Give OpenTofu, where it is installed or was built on purpose; skip the test that asks where it is not."""
+    path = shutil.which("tofu")
+    found = Path(path) if path else FOLDER / "tofu"
+    if not found.exists():
+        pytest.skip(f"OpenTofu is not installed, nor was it built: tests/interop/peers.sh {FOLDER} tofu")
+    return found
+
+
 def provider_mirror(folder: Path) -> Path:
     """Have the published provider where `terraform init` finds it; give Terraform's configuration file."""
     return mirror(folder, "coder/coder", PROVIDER_VERSION, built("terraform-provider-coder"))

@@ -1,12 +1,15 @@
 #!/bin/sh
 # Build other implementations of what Warren speaks, for tests/interop: peers.sh FOLDER [PROGRAM…], all unless named.
-# Does nothing the second time, unless the source of a program that stands here has changed.
+# Does nothing the second time, unless the source of a program that stands here has changed. OpenTofu (`tofu`) is built
+# only where it is named: it takes minutes.
 set -eu
 folder=${1:?usage: peers.sh FOLDER [PROGRAM...]}
 shift
 [ $# -gt 0 ] || set -- derper derpprobe tailnode terraform-provider-coder terraform-provider-docker
 tailscale=v1.102.5 # the newest that Go 1.26 builds
 provider=v2.19.0
+tofu=v1.12.6
+tofu_hcl=v2.20.2-0.20251021132045-587d123c2828 # its own copy of this library, as its go.mod says
 docker=v0.0.0-20260916201441-96d331c98ff4 # after v4.5.0: its tags lack the suffix by which modules find them
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
@@ -34,6 +37,13 @@ for program; do
         (cd "$module" && go mod init docker && go mod edit -require="$name@v0.0.0" \
             -replace="$name=github.com/kreuzwerker/terraform-provider-docker@$docker" &&
             GOFLAGS="$GOFLAGS -mod=mod" go build -o "$folder/$program" "$name")
+        ;;
+    tofu)
+        module=$(mktemp -d)
+        trap 'rm -rf "$module"' EXIT
+        (cd "$module" && go mod init tofu && go mod edit -require="github.com/opentofu/opentofu@$tofu" \
+            -replace="github.com/hashicorp/hcl/v2@v2.20.1=github.com/opentofu/hcl/v2@$tofu_hcl" &&
+            GOFLAGS="$GOFLAGS -mod=mod" go build -o "$folder/tofu" github.com/opentofu/opentofu/cmd/tofu)
         ;;
     tailnode)
         module=$(mktemp -d)

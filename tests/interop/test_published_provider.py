@@ -61,7 +61,13 @@ def mirror(tmp_path: Path) -> Path:
 
 
 async def build(
-    provider: CoderProvider, source: bytes, cache: Path, config_file: Path, parameters: Mapping[str, str]
+    provider: CoderProvider,
+    source: bytes,
+    cache: Path,
+    config_file: Path,
+    parameters: Mapping[str, str],
+    *,
+    terraform: Path | None = None,
 ) -> list[tuple[Found, object]]:
     """Start, start again, stop; give what the plan told first, and then each state, with all attributes."""
     host = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
@@ -69,7 +75,7 @@ async def build(
         Cache(cache), {**host, "TF_CLI_CONFIG_FILE": str(config_file)}, coder_provider=provider, exit_seconds=5
     )
     config.cache.prepare()
-    program = await binary.find(None, os.environ["PATH"])
+    program = await binary.find(terraform, os.environ["PATH"])
     found: list[tuple[Found, object]] = []
     state = b""
     for number, transition in enumerate((Transition.START, Transition.START, Transition.STOP)):

@@ -424,7 +424,7 @@ def test_two_nodes_on_a_machine_with_nothing_but_loopback_go_direct() -> None:
 def test_a_direct_path_that_dies_silently_is_replaced_by_the_relay_and_comes_back() -> None:
     found = json.loads(in_namespace("-m", "tests.integration.engine.dead_path", "cut"))
     assert found["relayed"]
-    assert found["silent"] < 2.0, found  # a fifth of a second, and what a busy machine adds
+    assert found["silent"] < 5, found  # half a second, and what a busy machine adds
     assert found["returned"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from warren.cli import ssh_config
 from warren.domain import archive
 from warren.errors import Invalid, TooLarge
 from warren.provisioner.archive import unpack
+from warren.provisioner.parse import parse_folder
 
 
 def unpacked(data: bytes) -> None:
@@ -81,3 +83,21 @@ def known(said: ssh_config.Deployment) -> set[str]:
 def first_word(line: str) -> str:
     """Give the word that says what a line sets."""
     return line.strip().partition(" ")[0].partition("=")[0].lower()
+
+
+@fuzz("hcl")
+def test_a_template(data: bytes) -> None:
+    parsed_or_refused("main.tf", data)
+
+
+@fuzz("terraform_json")
+def test_a_template_in_json(data: bytes) -> None:
+    parsed_or_refused("main.tf.json", data)
+
+
+def parsed_or_refused(name: str, data: bytes) -> None:
+    """Read a template of one file."""
+    with tempfile.TemporaryDirectory(prefix="warren-fuzz-") as folder:
+        Path(folder, name).write_bytes(data)
+        with contextlib.suppress(Invalid):
+            parse_folder(Path(folder))
