@@ -25,6 +25,7 @@ from warren.server.certificates import TLSSettings, server_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.fleet_metrics import FleetMetrics
+from warren.server.health_probes import HealthProbes
 from warren.server.listeners import bind, serving
 from warren.server.postgres import Postgres
 from warren.services.deployment import prepare
@@ -92,7 +93,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
         config = control_plane_config(settings, access_url, os.environ, stun_port=stun_port)
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
-        parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
+        probes = HealthProbes(access_url, lambda: plane.coordination.derp_maps.current, tuple)
+        parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock, probes)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))
             await stack.enter_async_context(serving(_metrics_app(fleet), bind(settings.prometheus_address)))

@@ -116,6 +116,18 @@ def _version(parser: ResponseParser) -> str:
     return str(version or "") if parser.status == 200 else ""
 
 
+async def check_websocket(url: str, *, tls: ssl.SSLContext | None) -> str:
+    """Open a WebSocket to the relay inside a server, by the URL of the server; say why it did not open, or nothing."""
+    parts = urlsplit(url)
+    target = Target(parts.hostname or "", parts.port or (443 if tls else 80), tls, proxy=proxy_for(url))
+    try:
+        async with _connected(target) as (stream, _):
+            error = await _upgrade(stream, target, _websocket_headers())
+    except ProbeError as failed:
+        error = failed.error
+    return error
+
+
 async def check_relays(derp_map: DERPMap, *, tls: ssl.SSLContext, headers: Mapping[str, str]) -> Sequence[RelayCheck]:
     """Try every relay of a map, all at once."""
     found: dict[tuple[int, str], RelayCheck] = {}

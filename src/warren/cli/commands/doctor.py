@@ -40,8 +40,10 @@ async def doctor(context: Context, *, workspace: str, output: str) -> None:
         lines = [*findings_text.summary(report), *findings_text.findings(found)]
         if context.options.verbose or relayed:
             lines += findings_text.pairs(found.pairs)
+        if found.findings:
+            lines.append("")
         if found.findings or report.workspace is None:
-            lines += ["", findings_text.verdict(found)]
+            lines.append(findings_text.verdict(found))
         context.terminal.out("\n".join(lines))
     if not found.healthy:
         raise ExitStatus(1)
