@@ -37,6 +37,8 @@ class Verdict:
     code: str = ""
     fix: str = ""
     who: Actor = Actor.NOBODY
+    reason: str = ""
+    """What the engine that sent the pings says of it."""
 
 
 def verdicts(report: Report) -> Sequence[Verdict]:
@@ -96,10 +98,11 @@ def _verdict(way: Way, attempt: Attempt, sender: NodeNetwork, target: NodeNetwor
         pongs_received=attempt.pongs_received,
         latency_seconds=attempt.latency_seconds,
         works=works,
-        cause=attempt.reason or cause,
+        cause=(attempt.reason or cause) if works else cause,
         code=code,
         fix=known.fix if known else "",
         who=who,
+        reason=attempt.reason,
     )
 
 

@@ -10,6 +10,7 @@ from warren.net.network_report import (
     Failure,
     Interface,
     NodeNetwork,
+    PortMapping,
     RelayCheck,
     STUNCheck,
     STUNFailure,
@@ -92,15 +93,14 @@ def measured(network: NodeNetwork) -> Mapping[str, object]:
         "RegionV6Latency": by_family["v6"],
         "GlobalV4": network.global_v4,
         "GlobalV6": network.global_v6,
-        "CaptivePortal": None,
+        "CaptivePortal": network.captive_portal,
     }
 
 
 def _port_mapping(network: NodeNetwork) -> Mapping[str, bool | None]:
-    """Say which protocols map ports; null where none was found, or nobody asked."""
-    protocols = {"UPnP": "upnp", "PMP": "nat-pmp", "PCP": "pcp"}
-    used = network.port_mapping.lower()
-    return {name: (used.startswith(protocol) or None) for name, protocol in protocols.items()}
+    """Say which protocols the router speaks; null where nobody asked."""
+    found = network.port_mapping or PortMapping()
+    return {"UPnP": found.upnp, "PMP": found.nat_pmp, "PCP": found.pcp}
 
 
 def _region(
