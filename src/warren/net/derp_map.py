@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -157,6 +158,18 @@ def rewrite_embedded(derp_map: DERPMap, access_url: str) -> DERPMap:
 
     regions = {number: rewrite_region(region) for number, region in derp_map.regions.items()}
     return replace(derp_map, regions=MappingProxyType(regions))
+
+
+def own_addresses(node: DERPNode) -> Sequence[str]:
+    """List the addresses that a node is to be reached at; none means that DNS knows them."""
+    found: list[str] = []
+    for text, version in ((node.ipv4, 4), (node.ipv6, 6)):
+        try:
+            if ip_address(text).version == version:
+                found.append(text)
+        except ValueError:
+            continue  # empty, or a word that says "not by this family"
+    return found
 
 
 def same(left: DERPMap, right: DERPMap) -> bool:

@@ -22,6 +22,7 @@ from anyio.abc import ByteStream
 
 from warren.clock import Clock
 from warren.errors import RemoteProtocolError, Unavailable
+from warren.net import derp_map
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.network_report import Failure, RelayCheck, ServerCheck
 from warren.sdk.client_transport import ResponseParser
@@ -41,12 +42,12 @@ class ProbeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. `address` is used instead of asking DNS, `proxy` instead of a connection of our own."""
+    """Where to connect. `addresses` are used instead of asking DNS, `proxy` instead of a connection of our own."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
-    address: str = ""
+    addresses: Sequence[str] = ()
     server_name: str = ""
     proxy: str = ""
 
@@ -128,7 +129,7 @@ async def check_websocket(url: str, *, tls: ssl.SSLContext | None) -> str:
     return error
 
 
-async def check_relays(derp_map: DERPMap, *, tls: ssl.SSLContext, headers: Mapping[str, str]) -> Sequence[RelayCheck]:
+async def check_relays(known: DERPMap, *, tls: ssl.SSLContext, headers: Mapping[str, str]) -> Sequence[RelayCheck]:
     """Try every relay of a map, all at once."""
     found: dict[tuple[int, str], RelayCheck] = {}
 
@@ -136,7 +137,7 @@ async def check_relays(derp_map: DERPMap, *, tls: ssl.SSLContext, headers: Mappi
         found[region.region_id, node.name] = await check_relay(region, node, tls=tls, headers=headers)
 
     async with anyio.create_task_group() as tasks:
-        for region in derp_map.regions.values():
+        for region in known.regions.values():
             for node in region.nodes:
                 if not node.stun_only:
                     tasks.start_soon(check, region, node)
@@ -184,7 +185,7 @@ def _relay_target(node: DERPNode, tls: ssl.SSLContext) -> Target:
         node.host_name,
         port,
         context,
-        address=next((address for address in (node.ipv4, node.ipv6) if address and address != "none"), ""),
+        addresses=derp_map.own_addresses(node),
         server_name=node.cert_name,
         proxy=proxy_for(f"{scheme}://{node.host_name}:{port}"),
     )
@@ -245,7 +246,7 @@ async def _exchange(
 async def _connected(target: Target) -> AsyncGenerator[tuple[ByteStream, Sequence[str]]]:
     """Connect step by step; yields the stream and the addresses that the name has."""
     addresses = [] if target.proxy else await _resolve(target)
-    stream = await (_through_proxy(target) if target.proxy else _connect(addresses[0], target))
+    stream = await (_through_proxy(target) if target.proxy else _connect(addresses, target))
     try:
         if target.tls is not None:
             stream = await _secure(stream, target, target.tls)
@@ -255,8 +256,8 @@ async def _connected(target: Target) -> AsyncGenerator[tuple[ByteStream, Sequenc
 
 
 async def _resolve(target: Target) -> list[str]:
-    if target.address:
-        return [target.address]
+    if target.addresses:
+        return list(target.addresses)
     try:
         with anyio.fail_after(STEP_SECONDS):
             found = await anyio.getaddrinfo(target.host, target.port)
@@ -267,19 +268,22 @@ async def _resolve(target: Target) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-async def _connect(address: str, target: Target) -> ByteStream:
-    host = target.address or target.host  # by name: all its addresses are tried
-    where = f"{address} port {target.port}"
-    try:
-        with anyio.fail_after(STEP_SECONDS):
-            return await anyio.connect_tcp(host, target.port)
-    except TimeoutError as error:
-        raise ProbeError(Failure.CONNECT, f"no answer from {where} within {STEP_SECONDS:.0f} s") from error
-    except OSError as error:
-        cause = error.__cause__ or error
-        number = getattr(cause, "errno", None)
-        reason = os.strerror(number) if number and number > 0 else str(cause)  # asyncio puts a text of its own
-        raise ProbeError(Failure.CONNECT, f"{where}: {reason}") from error
+async def _connect(addresses: Sequence[str], target: Target) -> ByteStream:
+    """Connect to the first of the addresses that lets us; the last failure is told."""
+    failed = ""
+    for address in addresses:
+        where = f"{address} port {target.port}"
+        try:
+            with anyio.fail_after(STEP_SECONDS / len(addresses)):
+                return await anyio.connect_tcp(address, target.port)
+        except TimeoutError:
+            failed = f"no answer from {where} within {STEP_SECONDS / len(addresses):.0f} s"
+        except OSError as error:
+            cause = error.__cause__ or error
+            number = getattr(cause, "errno", None)
+            reason = os.strerror(number) if number and number > 0 else str(cause)  # asyncio puts a text of its own
+            failed = f"{where}: {reason}"
+    raise ProbeError(Failure.CONNECT, failed)
 
 
 async def _through_proxy(target: Target) -> ByteStream:
@@ -288,7 +292,7 @@ async def _through_proxy(target: Target) -> ByteStream:
     proxy = Target(parts.hostname or "", parts.port or 80, None)
     shown = without_password(target.proxy)
     try:
-        stream = await _connect((await _resolve(proxy))[0], proxy)
+        stream = await _connect(await _resolve(proxy), proxy)
     except ProbeError as error:
         raise ProbeError(Failure.PROXY, f"the proxy {shown} cannot be reached: {error.error}") from error
     host = f"[{target.host}]" if ":" in target.host else target.host
