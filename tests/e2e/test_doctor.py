@@ -118,7 +118,7 @@ def test_not_signed_in_and_no_server(healthy: Lab) -> None:
     assert codes(healthy, "--token", "no-such-token", "doctor", status=1) == {"not-signed-in"}
     assert codes(healthy, "--url", f"http://127.0.0.1:{free_port()}", "doctor", status=1) == {"server-unreachable"}
     assert codes(healthy, "--url", "http://warren.invalid", "doctor", status=1) == {"dns-failed"}
-    assert codes(healthy, "--url", healthy.url.replace("http:", "https:"), "doctor", status=1) == {"tls-untrusted"}
+    assert codes(healthy, "--url", healthy.url.replace("http:", "https:"), "doctor", status=1) == {"tls-failed"}
 
 
 def test_no_stun_server(network: Network) -> None:

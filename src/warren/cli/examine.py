@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -312,8 +312,9 @@ async def _agent_report(connection: AgentConnection) -> tuple[AgentReport | None
     try:
         with anyio.fail_after(AGENT_REPORT_SECONDS):
             status, body = await _get(connection, f"/debug/network?peer={own}")
-            if status == http.HTTPStatus.OK:
-                return msgspec.json.decode(body, type=AgentReport), ""
+            with suppress(msgspec.MsgspecError):  # an agent of another version says it in another way
+                if status == http.HTTPStatus.OK:
+                    return msgspec.json.decode(body, type=AgentReport), ""
             status, body = await _get(connection, "/api/v0/netcheck")
             if status == http.HTTPStatus.OK:
                 return _upstream_report(body), ""

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -62,10 +63,17 @@ def proxy_for(url: str) -> str:
     """Return the HTTP proxy that the environment names for a URL, or nothing."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
+    if _is_this_machine(host) or urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
         return ""
     found: str = urllib.request.getproxies_environment().get(parts.scheme, "")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]  missing in the stubs
     return found if not found or "://" in found else f"http://{found}"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def without_password(url: str) -> str:
@@ -332,13 +340,13 @@ async def _secure(stream: ByteStream, target: Target, tls: ssl.SSLContext) -> By
         with anyio.fail_after(STEP_SECONDS):
             return await TLSStream.wrap(stream, hostname=name, ssl_context=tls, standard_compatible=False)
     except TimeoutError as error:
-        raise ProbeError(Failure.TLS, "the TLS handshake did not end") from error
+        raise ProbeError(Failure.NO_TLS, "the TLS handshake did not end") from error
     except ssl.SSLCertVerificationError as error:
         failure = Failure.CLOCK if any(word in error.verify_message for word in _DATES) else Failure.TLS
         raise ProbeError(failure, error.verify_message, await _issuer(target)) from error
     except (ssl.SSLError, OSError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         reason = getattr(error, "reason", "") or str(error) or "the connection was closed"
-        raise ProbeError(Failure.TLS, f"no TLS there: {reason}") from error
+        raise ProbeError(Failure.NO_TLS, f"no TLS there: {reason}") from error
 
 
 async def _issuer(target: Target) -> str:

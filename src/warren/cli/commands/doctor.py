@@ -27,6 +27,9 @@ async def doctor(context: Context, *, workspace: str, output: str) -> None:
 
     if not context.url:
         raise Unauthenticated(f"You are not logged in. Try logging in using '{context.program} login <url>'.")
+    if output == "text" and context.terminal.error_tty:
+        way = f", this network and the way to {workspace}" if workspace else " and this network"
+        context.terminal.say(f"Examining {context.url}{way}…")
     report = await examine.everything(context, workspace)
     found = diagnosis.diagnose(report)
     if output == "json":
