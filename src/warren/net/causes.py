@@ -79,8 +79,8 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         "tls-failed": Cause(
             _E,
             "TLS cannot be set up there.",
-            "Check the URL: http:// if the server has no TLS, and its port. A middlebox that cuts TLS connections off has "
-            "to let this server through.",
+            "Check the URL: http:// if the server has no TLS, and its port. A middlebox that cuts TLS connections off "
+            "has to let this server through.",
             Actor.YOU,
         ),
         "tls-dates": Cause(

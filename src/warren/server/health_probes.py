@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 
 import anyio
 
 from warren.domain.health import Fetched
-from warren.errors import WarrenError
 from warren.net import netcheck
 from warren.net.derp_map import DERPMap
 from warren.net.network_report import RelayCheck, STUNCheck
-from warren.sdk.client_transport import TLSOptions, Transport
 from warren.tunnel import probes, stun_probe
 
-HEALTHZ_SECONDS = 10.0
+SHOWN_BYTES = 200
 
 
 class HealthProbes:
     """Probes of one deployment."""
 
     def __init__(
-        self, access_url: str, derp_map: Callable[[], DERPMap], relay_problems: Callable[[], Sequence[str]]
+        self,
+        access_url: str,
+        derp_map: Callable[[], DERPMap],
+        relay_problems: Callable[[], Sequence[str]],
+        tls: Callable[[], ssl.SSLContext],
     ) -> None:
         """`relay_problems`: what the server's own relay says of itself; nothing where it is well."""
-        self._access_url, self._derp_map, self._relay_problems = access_url, derp_map, relay_problems
+        self._access_url, self._derp_map, self._relay_problems, self._tls = access_url, derp_map, relay_problems, tls
 
     async def healthz(self) -> Fetched:
         """GET `/healthz` by the access URL."""
-        async with AsyncExitStack() as stack:
-            transport = Transport(self._access_url.rstrip("/"))
-            stack.push_async_callback(transport.aclose)
-            try:
-                answer = await transport.request("GET", "/healthz", timeout_seconds=HEALTHZ_SECONDS)
-            except WarrenError as error:
-                return Fetched(error=error.message)
-        return Fetched(answer.status, answer.body[:200].decode(errors="replace"))
+        try:
+            status, body = await probes.fetch(self._access_url.rstrip("/") + "/healthz", tls=self._tls())
+        except probes.ProbeError as error:
+            return Fetched(error=error.error)
+        return Fetched(status, body[:SHOWN_BYTES].decode(errors="replace"))
 
     async def websocket(self) -> Fetched:
         """Open a WebSocket by the access URL; the relay's is one that needs no credential."""
-        tls = TLSOptions().context() if self._access_url.startswith("https:") else None
-        error = await probes.check_websocket(self._access_url, tls=tls)
+        error = await probes.check_websocket(self._access_url, tls=self._tls())
         return Fetched(error=error) if error else Fetched(101)
 
     async def relays(self) -> Mapping[str, object]:
@@ -52,7 +49,7 @@ class HealthProbes:
         stun: list[STUNCheck] = []
 
         async def check_relays() -> None:
-            relays.extend(await probes.check_relays(derp_map, tls=ssl.create_default_context(), headers={}))
+            relays.extend(await probes.check_relays(derp_map, tls=self._tls(), headers={}))
 
         async def check_stun() -> None:
             stun.extend(await stun_probe.check_stun(derp_map))

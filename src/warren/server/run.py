@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -93,7 +94,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         stun_port = await stack.enter_async_context(_stun(settings, listening.getsockname()[0]))
         config = control_plane_config(settings, access_url, os.environ, stun_port=stun_port)
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
-        probes = HealthProbes(access_url, lambda: plane.coordination.derp_maps.current, tuple)
+        maps = plane.coordination.derp_maps
+        probes = HealthProbes(access_url, lambda: maps.current, tuple, ssl.create_default_context)
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock, probes)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))

@@ -86,11 +86,9 @@ async def check_server(
     url: str, *, tls: ssl.SSLContext | None, headers: Mapping[str, str], clock: Clock, own_version: str
 ) -> ServerCheck:
     """Reach the control plane, read its version and its clock."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    target = Target(parts.hostname or "", port, tls, proxy=proxy_for(url))
+    target = _server_target(url, tls)
     check = ServerCheck(url=url, own_version=own_version, proxy=without_password(target.proxy))
-    path = parts.path.rstrip("/") + "/api/v2/buildinfo"
+    path = urlsplit(url).path.rstrip("/") + "/api/v2/buildinfo"
     try:
         async with _connected(target) as (stream, _):
             began = anyio.current_time()
@@ -103,6 +101,12 @@ async def check_server(
         return replace(check, failure=Failure.HTTP, error=f"it answered {path} with status {parser.status}")
     skew_seconds = skew(parser.headers.get("date", ""), clock.now(), latency_seconds)
     return replace(check, latency_seconds=latency_seconds, version=version, skew_seconds=skew_seconds)
+
+
+def _server_target(url: str, tls: ssl.SSLContext | None) -> Target:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Target(parts.hostname or "", port, tls if parts.scheme == "https" else None, proxy=proxy_for(url))
 
 
 def skew(date: str, now: datetime, latency_seconds: float) -> float | None:
@@ -125,10 +129,21 @@ def _version(parser: ResponseParser) -> str:
     return str(version or "") if parser.status == 200 else ""
 
 
+async def fetch(url: str, *, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
+    """GET a URL; return the status and the body.
+
+    Raises:
+        ProbeError: there is no answer, and why.
+    """
+    target = _server_target(url, tls)
+    async with _connected(target) as (stream, _):
+        parser = await _exchange(stream, target, urlsplit(url).path or "/", {})
+        return parser.status, parser.take()
+
+
 async def check_websocket(url: str, *, tls: ssl.SSLContext | None) -> str:
     """Open a WebSocket to the relay inside a server, by the URL of the server; say why it did not open, or nothing."""
-    parts = urlsplit(url)
-    target = Target(parts.hostname or "", parts.port or (443 if tls else 80), tls, proxy=proxy_for(url))
+    target = _server_target(url, tls)
     try:
         async with _connected(target) as (stream, _):
             error = await _upgrade(stream, target, _websocket_headers())
