@@ -14,6 +14,7 @@ from warren.services.builds import Builds
 from warren.services.coordination import Coordination
 from warren.services.deployment import Deployment
 from warren.services.files import Files
+from warren.services.health import Health
 from warren.services.jobs import Jobs
 from warren.services.lookups import Lookups
 from warren.services.organizations import Organizations
@@ -54,6 +55,7 @@ class Parts:
     workspace_updates: WorkspaceUpdates
     builds: Builds
     jobs: Jobs
+    health: Health
     provisionerd: ProvisionerDaemons
     provisioner_keys: ProvisionerKeys
     agents: Agents

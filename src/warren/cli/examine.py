@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,18 +35,20 @@ DIRECT_SECONDS = 6.0
 """How long a direct path may take: pings, a call by relay, pings back; what comes later is not found by waiting."""
 AGENT_REPORT_SECONDS = 15.0
 AGENT_API_PORT = 4
+OWN_RELAY = "EDERP02"
+"""What a server's own relay says of itself."""
 
 
 class _Warning(msgspec.Struct, frozen=True):
     """A warning of the server's health report."""
 
+    code: str = ""
     message: str = ""
 
 
 class _Section(msgspec.Struct, frozen=True):
     """A section of the server's health report."""
 
-    severity: str = ""
     error: str | None = None
     warnings: list[_Warning] = []
     dismissed: bool = False
@@ -198,13 +200,16 @@ async def _problems(context: Context) -> tuple[str, ...]:
 
 
 def _unwell(health: Mapping[str, object]) -> Iterator[str]:
-    """Name the sections of a health report that are not well, and what they say."""
-    for name, section in health.items():
-        if isinstance(section, dict):
-            found = msgspec.convert(section, _Section)
-            if found.severity in {"warning", "error"} and not found.dismissed:
-                texts = [found.error, *(warning.message for warning in found.warnings)]
-                yield f"{name}: " + "; ".join(text for text in texts if text)
+    """Name what a health report says of the ways to the server; what we see of relays ourselves is not repeated."""
+    for name in ("access_url", "websocket", "derp"):
+        found = msgspec.convert(health.get(name) or {}, _Section)
+        if found.dismissed:
+            continue
+        if found.error:
+            yield f"{name}: {found.error}"
+        for warning in found.warnings:
+            if name != "derp" or warning.code == OWN_RELAY:
+                yield f"{name}: {warning.message}"
 
 
 async def _workspace(context: Context, workspace: Workspace, agent_name: str) -> WorkspaceCheck:
@@ -307,8 +312,9 @@ async def _agent_report(connection: AgentConnection) -> tuple[AgentReport | None
     try:
         with anyio.fail_after(AGENT_REPORT_SECONDS):
             status, body = await _get(connection, f"/debug/network?peer={own}")
-            if status == http.HTTPStatus.OK:
-                return msgspec.json.decode(body, type=AgentReport), ""
+            with suppress(msgspec.MsgspecError):  # an agent of another version says it in another way
+                if status == http.HTTPStatus.OK:
+                    return msgspec.json.decode(body, type=AgentReport), ""
             status, body = await _get(connection, "/api/v0/netcheck")
             if status == http.HTTPStatus.OK:
                 return _upstream_report(body), ""

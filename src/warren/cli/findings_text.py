@@ -66,8 +66,11 @@ def _details(network: NodeNetwork) -> Iterator[str]:
     if network.hairpinning is not None:
         works = "works" if network.hairpinning else "does not work"
         yield f"    hairpinning (our own public address, tried from inside): {works}"
-    if network.port_mapping:
-        yield f"    port mapping: {network.port_mapping}"
+    if network.port_mapping is not None:
+        mapped = network.port_mapping
+        yield "    port mapping: " + (f"{mapped.external} by {mapped.protocol}" if mapped.protocol else mapped.reason)
+    if network.captive_portal:
+        yield "    a captive portal answers in the place of others: sign in to this network first"
     if not network.os_has_ipv6:
         yield "    IPv6 is turned off on this machine"
     for warning in network.warnings:

@@ -110,6 +110,8 @@ async def _write_network_info(connection: AgentConnection, folder: Path, interva
             text = msgspec.json.encode(
                 {
                     "p2p": peer.direct,
+                    "endpoint": peer.endpoint,
+                    "reason": peer.reason,
                     "latency": (peer.latency_seconds or 0.0) * 1000,
                     "preferred_derp": str(peer.home_region),
                     "derp_latency": _region_latencies(connection),

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 
 from warren.net.causes import CAUSES, Actor
 from warren.net.network_report import Attempt, NodeNetwork, Report
 
 _CARRIER_NAT = IPv4Network("100.64.0.0/10")  # RFC 6598; several VPNs use it, too
+_PRIVATE = (
+    IPv4Network("10.0.0.0/8"),  # RFC 1918
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv6Network("fc00::/7"),  # RFC 4193
+)
 
 
 class Way(StrEnum):
@@ -37,6 +43,8 @@ class Verdict:
     code: str = ""
     fix: str = ""
     who: Actor = Actor.NOBODY
+    reason: str = ""
+    """What the engine that sent the pings says of it."""
 
 
 def verdicts(report: Report) -> Sequence[Verdict]:
@@ -65,7 +73,7 @@ def public_host(network: NodeNetwork) -> str:
 def one_public_address(own: NodeNetwork, agent: NodeNetwork | None, tried: Sequence[Attempt]) -> bool:
     """Say whether both sides are seen at one public address, which then is their router's."""
     mine = public_host(own)
-    if not mine or not ip_address(mine).is_global:
+    if not mine or not _public_address(ip_address(mine)):
         return False
     theirs = {public_host(agent)} if agent is not None else {_host(each.endpoint) for each in tried}
     return mine in theirs
@@ -96,10 +104,11 @@ def _verdict(way: Way, attempt: Attempt, sender: NodeNetwork, target: NodeNetwor
         pongs_received=attempt.pongs_received,
         latency_seconds=attempt.latency_seconds,
         works=works,
-        cause=attempt.reason or cause,
+        cause=(attempt.reason or cause) if works else cause,
         code=code,
         fix=known.fix if known else "",
         who=who,
+        reason=attempt.reason,
     )
 
 
@@ -115,9 +124,15 @@ def _why(way: Way, attempt: Attempt, sender: NodeNetwork, target: NodeNetwork | 
         return "", "reaches only machines on the same cable"
     if isinstance(host, IPv4Address) and host in _CARRIER_NAT:
         return "", "an address inside a carrier's network or a VPN that the other side is not in"
-    if not host.is_global:
+    if not _public_address(host):
         return _private(host, sender)
     return _public(way, sender, target)
+
+
+def _public_address(host: IPv4Address | IPv6Address) -> bool:
+    """Say whether an address is reachable from anywhere; those for documentation count, which labs use for it."""
+    inside = host.is_loopback or host.is_link_local or (isinstance(host, IPv4Address) and host in _CARRIER_NAT)
+    return not inside and not any(host in network for network in _PRIVATE if network.version == host.version)
 
 
 def _private(host: IPv4Address | IPv6Address, sender: NodeNetwork) -> tuple[str, str]:

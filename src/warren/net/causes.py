@@ -76,6 +76,13 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
             "--client-tls-ca-file (WARREN_CLIENT_TLS_CA_FILE). If you do not know the issuer, do not go on.",
             Actor.YOU,
         ),
+        "tls-failed": Cause(
+            _E,
+            "TLS cannot be set up there.",
+            "Check the URL: http:// if the server has no TLS, and its port. A middlebox that cuts TLS connections off "
+            "has to let this server through.",
+            Actor.YOU,
+        ),
         "tls-dates": Cause(
             _E,
             "A certificate is expired or not yet valid by this machine's clock.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -167,6 +168,18 @@ def without_regions(derp_map: DERPMap, left_out: Collection[int]) -> DERPMap:
         return derp_map
     kept = {number: region for number, region in derp_map.regions.items() if number not in left_out}
     return replace(derp_map, regions=MappingProxyType(kept))
+
+
+def own_addresses(node: DERPNode) -> Sequence[str]:
+    """List the addresses that a node is to be reached at; none means that DNS knows them."""
+    found: list[str] = []
+    for text, version in ((node.ipv4, 4), (node.ipv6, 6)):
+        try:
+            if ip_address(text).version == version:
+                found.append(text)
+        except ValueError:
+            continue  # empty, or a word that says "not by this family"
+    return found
 
 
 def same(left: DERPMap, right: DERPMap) -> bool:

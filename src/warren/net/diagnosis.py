@@ -27,6 +27,7 @@ _SERVER_CODES = {
     Failure.PROXY: "proxy-unreachable",
     Failure.CONNECT: "server-unreachable",
     Failure.TLS: "tls-untrusted",
+    Failure.NO_TLS: "tls-failed",
     Failure.CLOCK: "tls-dates",
     Failure.HTTP: "server-answer",
 }
@@ -143,7 +144,7 @@ def _relays(report: Report) -> Iterator[Finding]:
 def _broken_relay(relay: RelayCheck, severity: Severity) -> Finding:
     where = f"{relay.region_name} ({relay.url})"
     match relay.failure:
-        case Failure.TLS | Failure.CLOCK | Failure.PROXY:
+        case Failure.TLS | Failure.NO_TLS | Failure.CLOCK | Failure.PROXY:
             return finding(
                 _SERVER_CODES[relay.failure], severity=severity, evidence=_seen(where, relay.error, relay.issuer)
             )

@@ -10,6 +10,7 @@ from warren.net.network_report import (
     Failure,
     Interface,
     NodeNetwork,
+    PortMapping,
     RelayCheck,
     STUNCheck,
     STUNFailure,
@@ -29,15 +30,17 @@ def report(
 
 
 def derp(
-    network: NodeNetwork, derp_map: DERPMap, relays: Sequence[RelayCheck], stun: Sequence[STUNCheck]
+    network: NodeNetwork | None, derp_map: DERPMap, relays: Sequence[RelayCheck], stun: Sequence[STUNCheck]
 ) -> Mapping[str, object]:
-    """Write the section of relays and STUN servers."""
+    """Write the section of relays and STUN servers; without a node's own measurements, where there is no node."""
     by_node = {(check.region_id, check.node): check for check in relays}
     stun_by_node = {check.node: check for check in stun}
+    forced = network.forced_websocket if network else dict[int, str]()
     regions = {
-        str(number): _region(region, by_node, stun_by_node, network) for number, region in derp_map.regions.items()
+        str(number): _region(region, by_node, stun_by_node, forced.get(number, ""))
+        for number, region in derp_map.regions.items()
     }
-    warnings = _stun_warnings(stun)
+    warnings = _stun_warnings(stun, network)
     healthy = all(region["healthy"] for region in regions.values())
     worst = _worst(str(region["severity"]) for region in regions.values())
     return {
@@ -46,14 +49,16 @@ def derp(
         "dismissed": False,
         "healthy": healthy,
         "regions": regions,
-        "netcheck": measured(network),
+        "netcheck": measured(network) if network else None,
         "netcheck_logs": [],
     }
 
 
-def _stun_warnings(stun: Sequence[STUNCheck]) -> list[Mapping[str, str]]:
+def _stun_warnings(stun: Sequence[STUNCheck], network: NodeNetwork | None) -> list[Mapping[str, str]]:
     if not stun:
         return [_message("ESTUN01", "No STUN servers available.")]
+    if network is not None and network.mapping_varies:
+        return [_message("ESTUN02", "STUN returned different addresses; you may be behind a hard NAT.")]
     if any(check.mapped for check in stun):
         return []
     return [_message("ESTUN01", "STUN is not working: no server answered; UDP may be blocked.")]
@@ -88,27 +93,25 @@ def measured(network: NodeNetwork) -> Mapping[str, object]:
         "RegionV6Latency": by_family["v6"],
         "GlobalV4": network.global_v4,
         "GlobalV6": network.global_v6,
-        "CaptivePortal": None,
+        "CaptivePortal": network.captive_portal,
     }
 
 
 def _port_mapping(network: NodeNetwork) -> Mapping[str, bool | None]:
-    """Say which protocols map ports; null where none was found, or nobody asked."""
-    protocols = {"UPnP": "upnp", "PMP": "nat-pmp", "PCP": "pcp"}
-    used = network.port_mapping.lower()
-    return {name: (used.startswith(protocol) or None) for name, protocol in protocols.items()}
+    """Say which protocols the router speaks; null where nobody asked."""
+    found = network.port_mapping or PortMapping()
+    return {"UPnP": found.upnp, "PMP": found.nat_pmp, "PCP": found.pcp}
 
 
 def _region(
     region: DERPRegion,
     relays: Mapping[tuple[int, str], RelayCheck],
     stun: Mapping[str, STUNCheck],
-    network: NodeNetwork,
+    websocket: str,
 ) -> Mapping[str, object]:
     nodes = [_node(node, relays.get((region.region_id, node.name)), stun.get(node.name)) for node in region.nodes]
     unhealthy = sum(not node["healthy"] for node in nodes)
     healthy = unhealthy == 0 or (unhealthy == 1 and len(nodes) > 1)  # one of several may be down
-    websocket = network.forced_websocket.get(region.region_id, "")
     warnings = [_message("EDERP01", f"{WEBSOCKET_WARNING} ({websocket})")] if websocket else []
     worst = _worst(str(node["severity"]) for node in nodes)
     return {

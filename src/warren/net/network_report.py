@@ -22,6 +22,9 @@ class Failure(StrEnum):
     PROXY = "proxy"
     CONNECT = "connect"
     TLS = "tls"
+    """The certificate is not trusted."""
+    NO_TLS = "no-tls"
+    """No TLS could be set up at all."""
     CLOCK = "clock"
     """The certificate's dates do not fit this machine's clock."""
     HTTP = "http"
@@ -48,6 +51,19 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapping:
+    """What became of asking the router for a port: which protocols it speaks, and the port that leads to us."""
+
+    protocol: str = ""
+    external: str = ""
+    reason: str = ""
+    """Why there is none."""
+    pcp: bool | None = None
+    nat_pmp: bool | None = None
+    upnp: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeNetwork:
     """What a node knows of its own network."""
 
@@ -67,8 +83,10 @@ class NodeNetwork:
     forced_websocket: Mapping[int, str] = field(default_factory=dict[int, str])
     endpoints: Sequence[str] = ()
     stun_answers: Mapping[str, str] = field(default_factory=dict[str, str])
-    port_mapping: str = ""
-    """By which protocol a router maps a port for us, and to where; empty when none does or nobody asked."""
+    port_mapping: PortMapping | None = None
+    captive_portal: bool | None = None
+    region_errors: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Regions whose relay a node cannot use, and why."""
     warnings: Sequence[str] = ()
     interfaces: Sequence[Interface] = ()
     stack: str = ""
@@ -86,6 +104,7 @@ class Attempt:
     pings_sent: int = 0
     pongs_received: int = 0
     latency_seconds: float | None = None
+    inner_mtu: int | None = None
     reason: str = ""
 
 

@@ -18,6 +18,7 @@ from warren.server import relay_map
 from warren.server.control_plane import ControlPlane, ControlPlaneConfig
 from warren.services.authcheck import Authcheck
 from warren.services.deployment import Deployment, DeploymentSettings
+from warren.services.health import Health, HealthSettings, Probes
 from warren.services.organizations import Organizations
 from warren.services.passwords import Passwords
 from warren.services.sessions import Sessions, SessionSettings
@@ -65,6 +66,7 @@ def compose(
     database: Database,
     notifier: Notifier,
     clock: Clock,
+    probes: Probes,
 ) -> Parts:
     """Construct what handlers are given; nothing of it runs by itself."""
     settings = loaded.settings
@@ -91,12 +93,22 @@ def compose(
         workspace_updates=plane.workspace_updates,
         builds=plane.builds,
         jobs=plane.jobs,
+        health=Health(database, clock, _health_settings(settings, access_url), probes),
         provisionerd=plane.provisionerd,
         provisioner_keys=plane.provisioner_keys,
         agents=plane.agents,
         agent_rpc=plane.agent_rpc,
         coordination=plane.coordination,
         resume_tokens=plane.resume_tokens,
+    )
+
+
+def _health_settings(settings: Settings, access_url: str) -> HealthSettings:
+    return HealthSettings(
+        access_url=access_url,
+        version=VERSION,
+        refresh=settings.health_check_refresh,
+        database_threshold=settings.health_check_threshold_database,
     )
 
 

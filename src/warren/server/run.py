@@ -27,6 +27,7 @@ from warren.server.certificates import TLSSettings, client_context, engine_confi
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.fleet_metrics import FleetMetrics
+from warren.server.health_probes import HealthProbes
 from warren.server.listeners import bind, serving
 from warren.server.postgres import Postgres
 from warren.services.deployment import prepare
@@ -100,7 +101,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
         maps = plane.coordination.derp_maps
         tasks.start_soon(relay_map.follow, settings, access_url, stun_port, config.derp_map, maps.replace)
-        parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock)
+        probes = HealthProbes(access_url, lambda: maps.current, tuple, ssl.create_default_context)
+        parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock, probes)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))
             await stack.enter_async_context(serving(_metrics_app(fleet), bind(settings.prometheus_address)))

@@ -161,6 +161,22 @@ _JOB_OF_DAEMON = """
     ORDER BY j.completed_at DESC NULLS FIRST LIMIT 2"""
 
 
+async def list_live(db: AsyncConnection, *, limit: int = 100) -> Sequence[ListedDaemon]:
+    """List the daemons that are alive, of all organizations, newest first."""
+    async with db.cursor(row_factory=class_row(Daemon)) as cursor:
+        await cursor.execute(
+            """
+            SELECT id, organization_id, key_id, name, version, api_version, provisioners, tags, created_at,
+                last_seen_at
+            FROM provisioner_daemons
+            WHERE last_seen_at > now() - %s
+            ORDER BY created_at DESC, id LIMIT %s""",
+            (DAEMON_STALE, limit),
+        )
+        found = await cursor.fetchall()
+    return [await _listed(db, daemon) for daemon in found]
+
+
 async def list_of_organization(
     db: AsyncConnection, organization_id: UUID, *, limit: int, offline: bool
 ) -> Sequence[ListedDaemon]:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -22,6 +23,7 @@ from anyio.abc import ByteStream
 
 from warren.clock import Clock
 from warren.errors import RemoteProtocolError, Unavailable
+from warren.net import derp_map
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.network_report import Failure, RelayCheck, ServerCheck
 from warren.sdk.client_transport import ResponseParser
@@ -41,12 +43,12 @@ class ProbeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect. `address` is used instead of asking DNS, `proxy` instead of a connection of our own."""
+    """Where to connect. `addresses` are used instead of asking DNS, `proxy` instead of a connection of our own."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
-    address: str = ""
+    addresses: Sequence[str] = ()
     server_name: str = ""
     proxy: str = ""
 
@@ -61,10 +63,17 @@ def proxy_for(url: str) -> str:
     """Return the HTTP proxy that the environment names for a URL, or nothing."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
+    if _is_this_machine(host) or urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
         return ""
     found: str = urllib.request.getproxies_environment().get(parts.scheme, "")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]  missing in the stubs
     return found if not found or "://" in found else f"http://{found}"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def without_password(url: str) -> str:
@@ -77,11 +86,9 @@ async def check_server(
     url: str, *, tls: ssl.SSLContext | None, headers: Mapping[str, str], clock: Clock, own_version: str
 ) -> ServerCheck:
     """Reach the control plane, read its version and its clock."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    target = Target(parts.hostname or "", port, tls, proxy=proxy_for(url))
+    target = _server_target(url, tls)
     check = ServerCheck(url=url, own_version=own_version, proxy=without_password(target.proxy))
-    path = parts.path.rstrip("/") + "/api/v2/buildinfo"
+    path = urlsplit(url).path.rstrip("/") + "/api/v2/buildinfo"
     try:
         async with _connected(target) as (stream, _):
             began = anyio.current_time()
@@ -94,6 +101,12 @@ async def check_server(
         return replace(check, failure=Failure.HTTP, error=f"it answered {path} with status {parser.status}")
     skew_seconds = skew(parser.headers.get("date", ""), clock.now(), latency_seconds)
     return replace(check, latency_seconds=latency_seconds, version=version, skew_seconds=skew_seconds)
+
+
+def _server_target(url: str, tls: ssl.SSLContext | None) -> Target:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Target(parts.hostname or "", port, tls if parts.scheme == "https" else None, proxy=proxy_for(url))
 
 
 def skew(date: str, now: datetime, latency_seconds: float) -> float | None:
@@ -116,7 +129,30 @@ def _version(parser: ResponseParser) -> str:
     return str(version or "") if parser.status == 200 else ""
 
 
-async def check_relays(derp_map: DERPMap, *, tls: ssl.SSLContext, headers: Mapping[str, str]) -> Sequence[RelayCheck]:
+async def fetch(url: str, *, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
+    """GET a URL; return the status and the body.
+
+    Raises:
+        ProbeError: there is no answer, and why.
+    """
+    target = _server_target(url, tls)
+    async with _connected(target) as (stream, _):
+        parser = await _exchange(stream, target, urlsplit(url).path or "/", {})
+        return parser.status, parser.take()
+
+
+async def check_websocket(url: str, *, tls: ssl.SSLContext | None) -> str:
+    """Open a WebSocket to the relay inside a server, by the URL of the server; say why it did not open, or nothing."""
+    target = _server_target(url, tls)
+    try:
+        async with _connected(target) as (stream, _):
+            error = await _upgrade(stream, target, _websocket_headers())
+    except ProbeError as failed:
+        error = failed.error
+    return error
+
+
+async def check_relays(known: DERPMap, *, tls: ssl.SSLContext, headers: Mapping[str, str]) -> Sequence[RelayCheck]:
     """Try every relay of a map, all at once."""
     found: dict[tuple[int, str], RelayCheck] = {}
 
@@ -124,7 +160,7 @@ async def check_relays(derp_map: DERPMap, *, tls: ssl.SSLContext, headers: Mappi
         found[region.region_id, node.name] = await check_relay(region, node, tls=tls, headers=headers)
 
     async with anyio.create_task_group() as tasks:
-        for region in derp_map.regions.values():
+        for region in known.regions.values():
             for node in region.nodes:
                 if not node.stun_only:
                     tasks.start_soon(check, region, node)
@@ -172,7 +208,7 @@ def _relay_target(node: DERPNode, tls: ssl.SSLContext) -> Target:
         node.host_name,
         port,
         context,
-        address=next((address for address in (node.ipv4, node.ipv6) if address and address != "none"), ""),
+        addresses=derp_map.own_addresses(node),
         server_name=node.cert_name,
         proxy=proxy_for(f"{scheme}://{node.host_name}:{port}"),
     )
@@ -233,7 +269,7 @@ async def _exchange(
 async def _connected(target: Target) -> AsyncGenerator[tuple[ByteStream, Sequence[str]]]:
     """Connect step by step; yields the stream and the addresses that the name has."""
     addresses = [] if target.proxy else await _resolve(target)
-    stream = await (_through_proxy(target) if target.proxy else _connect(addresses[0], target))
+    stream = await (_through_proxy(target) if target.proxy else _connect(addresses, target))
     try:
         if target.tls is not None:
             stream = await _secure(stream, target, target.tls)
@@ -243,8 +279,8 @@ async def _connected(target: Target) -> AsyncGenerator[tuple[ByteStream, Sequenc
 
 
 async def _resolve(target: Target) -> list[str]:
-    if target.address:
-        return [target.address]
+    if target.addresses:
+        return list(target.addresses)
     try:
         with anyio.fail_after(STEP_SECONDS):
             found = await anyio.getaddrinfo(target.host, target.port)
@@ -255,19 +291,22 @@ async def _resolve(target: Target) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-async def _connect(address: str, target: Target) -> ByteStream:
-    host = target.address or target.host  # by name: all its addresses are tried
-    where = f"{address} port {target.port}"
-    try:
-        with anyio.fail_after(STEP_SECONDS):
-            return await anyio.connect_tcp(host, target.port)
-    except TimeoutError as error:
-        raise ProbeError(Failure.CONNECT, f"no answer from {where} within {STEP_SECONDS:.0f} s") from error
-    except OSError as error:
-        cause = error.__cause__ or error
-        number = getattr(cause, "errno", None)
-        reason = os.strerror(number) if number and number > 0 else str(cause)  # asyncio puts a text of its own
-        raise ProbeError(Failure.CONNECT, f"{where}: {reason}") from error
+async def _connect(addresses: Sequence[str], target: Target) -> ByteStream:
+    """Connect to the first of the addresses that lets us; the last failure is told."""
+    failed = ""
+    for address in addresses:
+        where = f"{address} port {target.port}"
+        try:
+            with anyio.fail_after(STEP_SECONDS / len(addresses)):
+                return await anyio.connect_tcp(address, target.port)
+        except TimeoutError:
+            failed = f"no answer from {where} within {STEP_SECONDS / len(addresses):.0f} s"
+        except OSError as error:
+            cause = error.__cause__ or error
+            number = getattr(cause, "errno", None)
+            reason = os.strerror(number) if number and number > 0 else str(cause)  # asyncio puts a text of its own
+            failed = f"{where}: {reason}"
+    raise ProbeError(Failure.CONNECT, failed)
 
 
 async def _through_proxy(target: Target) -> ByteStream:
@@ -276,7 +315,7 @@ async def _through_proxy(target: Target) -> ByteStream:
     proxy = Target(parts.hostname or "", parts.port or 80, None)
     shown = without_password(target.proxy)
     try:
-        stream = await _connect((await _resolve(proxy))[0], proxy)
+        stream = await _connect(await _resolve(proxy), proxy)
     except ProbeError as error:
         raise ProbeError(Failure.PROXY, f"the proxy {shown} cannot be reached: {error.error}") from error
     host = f"[{target.host}]" if ":" in target.host else target.host
@@ -316,13 +355,13 @@ async def _secure(stream: ByteStream, target: Target, tls: ssl.SSLContext) -> By
         with anyio.fail_after(STEP_SECONDS):
             return await TLSStream.wrap(stream, hostname=name, ssl_context=tls, standard_compatible=False)
     except TimeoutError as error:
-        raise ProbeError(Failure.TLS, "the TLS handshake did not end") from error
+        raise ProbeError(Failure.NO_TLS, "the TLS handshake did not end") from error
     except ssl.SSLCertVerificationError as error:
         failure = Failure.CLOCK if any(word in error.verify_message for word in _DATES) else Failure.TLS
         raise ProbeError(failure, error.verify_message, await _issuer(target)) from error
     except (ssl.SSLError, OSError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         reason = getattr(error, "reason", "") or str(error) or "the connection was closed"
-        raise ProbeError(Failure.TLS, f"no TLS there: {reason}") from error
+        raise ProbeError(Failure.NO_TLS, f"no TLS there: {reason}") from error
 
 
 async def _issuer(target: Target) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import anyio
 
 from warren.errors import RemoteProtocolError
-from warren.net import stun
+from warren.net import derp_map, stun
 from warren.net.derp_map import DERPMap, DERPNode
 from warren.net.network_report import STUNCheck, STUNFailure
 
@@ -29,7 +29,7 @@ _RANK = (
 """Of a server with several addresses the first of these is what is told."""
 
 
-async def check_stun(derp_map: DERPMap) -> Sequence[STUNCheck]:
+async def check_stun(known: DERPMap) -> Sequence[STUNCheck]:
     """Ask every STUN server of a map, all at once."""
     found: dict[tuple[int, str], STUNCheck] = {}
 
@@ -37,7 +37,7 @@ async def check_stun(derp_map: DERPMap) -> Sequence[STUNCheck]:
         found[node.region_id, node.name] = await check_server(node)
 
     async with anyio.create_task_group() as tasks:
-        for region in derp_map.regions.values():
+        for region in known.regions.values():
             for node in region.nodes:
                 if node.stun_port >= 0:
                     tasks.start_soon(check, node)
@@ -48,7 +48,8 @@ async def check_server(node: DERPNode) -> STUNCheck:
     """Ask one STUN server at its first address of each family; what worked best is returned."""
     port = node.stun_port or stun.DEFAULT_PORT
     check = STUNCheck(node.name, node.host_name, port)
-    addresses = [node.stun_test_ip] if node.stun_test_ip else await _addresses(node.host_name, port)
+    fixed = [node.stun_test_ip] if node.stun_test_ip else derp_map.own_addresses(node)
+    addresses = fixed or await _addresses(node.host_name, port)
     if not addresses:
         return replace(check, failure=STUNFailure.NO_ADDRESS)
     found = [await _ask(replace(check, address=address)) for address in addresses]

@@ -169,6 +169,13 @@ async def test_the_api_a_terminal_a_speedtest_and_a_forwarded_port(tmp_path: Pat
             assert "ports" in answer
             netcheck = await _in_thread(_get, port, "/api/v0/netcheck")
             assert netcheck["net_info"]["PreferredDERP"] == REGION
+            assert netcheck["interfaces"]["interfaces"]
+            own = through.node.config.addresses[0]
+            report = await _in_thread(_get, port, f"/debug/network?peer={own}")
+            assert report["network"]["preferred_region"] == REGION
+            assert report["path"]["address"] == own
+            assert report["path"]["reason"]
+            assert (await _in_thread(_get, port, "/debug/network?peer=fd7a::1"))["path"] is None
         async with through.port(2) as port:
             assert b"in the terminal" in await _in_thread(_terminal, port)
         async with through.port(3) as port:

@@ -160,7 +160,7 @@ async def test_a_certificate_for_another_name(tmp_path: Path) -> None:
 async def test_no_tls_where_tls_was_expected() -> None:
     with RelayServer() as relay:
         found = await check(relay.port, tls=True)
-    assert found.failure is Failure.TLS
+    assert found.failure is Failure.NO_TLS
     assert "no TLS there" in found.error
 
 
@@ -205,9 +205,11 @@ async def test_a_proxy_that_is_away_and_one_that_is_not_for_this_host(monkeypatc
     found = await check(81, host="relay.internal")
     assert found.failure is Failure.PROXY
     assert "cannot be reached" in found.error
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with RelayServer() as relay:
+    with RelayServer() as relay:  # this machine is never reached by a proxy
         assert (await check(relay.port)).proxy == ""
+    monkeypatch.setenv("no_proxy", "relay.invalid")
+    found = await check(81, host="relay.invalid")
+    assert (found.failure, found.proxy) == (Failure.DNS, "")
 
 
 async def server(url: str) -> tuple[Failure, str, float | None]:

@@ -96,6 +96,7 @@ CAUSES_BY_NETWORK: dict[str, tuple[Report, str, Actor]] = {
         "tls-untrusted",
         Actor.YOU,
     ),
+    "no TLS": (Report(replace(SERVER, failure=Failure.NO_TLS, error="no TLS there")), "tls-failed", Actor.YOU),
     "expired": (Report(replace(SERVER, failure=Failure.CLOCK, error="expired")), "tls-dates", Actor.OPERATOR),
     "captive portal": (Report(replace(SERVER, failure=Failure.HTTP, error="302")), "server-answer", Actor.YOU),
     "wrong clock": (broken(server=replace(SERVER, skew_seconds=-400), path=DIRECT), "clock-skew", Actor.YOU),

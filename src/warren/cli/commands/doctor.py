@@ -27,6 +27,9 @@ async def doctor(context: Context, *, workspace: str, output: str) -> None:
 
     if not context.url:
         raise Unauthenticated(f"You are not logged in. Try logging in using '{context.program} login <url>'.")
+    if output == "text" and context.terminal.error_tty:
+        way = f", this network and the way to {workspace}" if workspace else " and this network"
+        context.terminal.say(f"Examining {context.url}{way}…")
     report = await examine.everything(context, workspace)
     found = diagnosis.diagnose(report)
     if output == "json":
@@ -40,8 +43,10 @@ async def doctor(context: Context, *, workspace: str, output: str) -> None:
         lines = [*findings_text.summary(report), *findings_text.findings(found)]
         if context.options.verbose or relayed:
             lines += findings_text.pairs(found.pairs)
+        if found.findings:
+            lines.append("")
         if found.findings or report.workspace is None:
-            lines += ["", findings_text.verdict(found)]
+            lines.append(findings_text.verdict(found))
         context.terminal.out("\n".join(lines))
     if not found.healthy:
         raise ExitStatus(1)
