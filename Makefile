@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup setup-tools bench dev gen fmt lint types contracts generated unit integration e2e interop engine clean
+.PHONY: help demo demo-stop test check setup setup-tools bench netlab dev gen fmt lint types contracts generated unit integration e2e lab interop engine clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,10 +27,11 @@ demo-stop: ## Stop everything that `make demo` started, workspaces included
 	@if [ -x $(RUN)python ]; then $(RUN)python scripts/demo.py stop; else echo "nothing to stop: make demo was not run here"; fi
 
 test: setup ## Set everything up and pass all tests
+	@scripts/lab-tools.sh
 	@$(MAKE) --no-print-directory lint types contracts generated engine
 	$(RUN)pytest -n 2 --dist loadfile tests
 
-check: setup fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
+check: setup fmt lint types contracts generated unit engine integration e2e lab interop ## What CI runs, fastest first
 
 setup: .tools/.uv-$(UV_VERSION) ## Install all that is needed into the checkout (uv, Python packages, the engine)
 	@scripts/setup.sh
@@ -46,6 +47,10 @@ dev: setup ## Run the server in the foreground from this checkout
 
 bench: setup ## Measure everything; ONLY=name,name for a few
 	@$(RUN)python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+netlab: setup ## Every network of the lab with every other, as a table; ONLY="easy cut" for a few, JOBS=
+	@scripts/lab-tools.sh
+	@$(RUN)warren netlab run $(or $(ONLY),all) --jobs $(or $(JOBS),2)
 
 gen: setup ## Make the generated files again: messages, schema, reference pages
 	@scripts/generate.sh
@@ -81,6 +86,10 @@ integration: ## Real PostgreSQL, Terraform, SSH
 
 e2e: ## The shipped commands, as a user would
 	$(RUN)pytest tests/e2e
+
+lab: ## Networks with NATs and faults, in namespaces
+	@scripts/lab-tools.sh
+	$(RUN)pytest tests/netlab
 
 interop: ## Other implementations
 	$(RUN)pytest tests/interop

@@ -55,6 +55,7 @@ TABLE = {
     "ping": Lazy(f"{COMMANDS}.ping:ping", "Ping a workspace and explain its path.", CONNECT),
     "speedtest": Lazy(f"{COMMANDS}.speedtest:speedtest", "Measure the tunnel to a workspace.", CONNECT),
     "netcheck": Lazy(f"{COMMANDS}.netcheck:netcheck", "Report on this machine's network.", CONNECT),
+    "netlab": Lazy(f"{COMMANDS}.netlab:netlab", "Reproduce a network on this machine.", CONNECT),
     "open": Lazy(f"{COMMANDS}.open:open_group", "Open a workspace in an editor.", CONNECT),
     "templates": Lazy(f"{COMMANDS}.templates:templates", "Manage templates.", TEMPLATES, aliases=("template",)),
     "server": Lazy(f"{COMMANDS}.server:server", "Run the server.", RUN),
