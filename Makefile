@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_DIR ?= .demo
 export PORT ?= 3000
 
-.PHONY: help demo demo-stop test check setup test-tools bench bench-network dev gen fmt lint types contracts generated unit integration e2e interop engine clean
+.PHONY: help demo demo-stop test check setup test-tools bench bench-network netlab dev gen fmt lint types contracts generated unit integration e2e lab interop engine clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ test: setup test-tools ## Set everything up and pass all tests
 	@$(MAKE) --no-print-directory lint types contracts generated engine
 	$(RUN)pytest -n 2 --dist loadfile tests
 
-check: setup test-tools fmt lint types contracts generated unit engine integration e2e interop ## What CI runs, fastest first
+check: setup test-tools fmt lint types contracts generated unit engine integration e2e lab interop ## What CI runs, fastest first
 
 setup: .tools/.uv-$(UV_VERSION) ## Install all that is needed into the checkout (uv, Python packages, the engine)
 	@scripts/setup.sh
@@ -52,6 +52,9 @@ bench: setup ## Measure everything; ONLY=name,name for a few
 
 bench-network: setup ## Measure the network against other implementations; ONLY=name,name for a few
 	@$(RUN)python -m benchmarks.network $(if $(ONLY),--only $(ONLY))
+
+netlab: setup test-tools ## Every network of the lab with every other, as a table; ONLY="easy cut" for a few, JOBS=
+	@$(RUN)warren netlab run $(or $(ONLY),all) --jobs $(or $(JOBS),2)
 
 gen: setup ## Make the generated files again: messages, schema, reference pages
 	@scripts/generate.sh
@@ -87,6 +90,9 @@ integration: ## Real PostgreSQL, Terraform, SSH
 
 e2e: ## The shipped commands, as a user would
 	$(RUN)pytest tests/e2e
+
+lab: ## Networks with NATs and faults, in namespaces
+	$(RUN)pytest tests/netlab
 
 interop: ## Other implementations
 	$(RUN)pytest tests/interop

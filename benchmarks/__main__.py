@@ -6,9 +6,9 @@ import argparse
 import sys
 from types import ModuleType
 
-from benchmarks import agents, api, builds, commands, demo, relay, startup, transfer, tunnel
+from benchmarks import agents, api, builds, commands, demo, impairer, relay, startup, transfer, tunnel
 
-MODULES: tuple[ModuleType, ...] = (commands, startup, builds, tunnel, relay, transfer, api, agents, demo)
+MODULES: tuple[ModuleType, ...] = (commands, startup, builds, tunnel, relay, transfer, api, agents, demo, impairer)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 //! It stands where `tc netem` may be missing, moves super-segments without cutting them up and takes the same choices
 //! for the same seed. `segments` and `line` are pure; `driver` is the thread.
 
+mod buffers;
 mod driver;
 mod line;
 mod segments;

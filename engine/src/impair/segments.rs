@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::buffers::Bytes;
+
 /// Length of `virtio_net_hdr` as TUN writes it unless told otherwise.
 pub const PREFIX_LEN: usize = 10;
 /// No headers are longer: IPv6 with options and TCP with all of its options fit with room to spare.
@@ -39,7 +41,7 @@ struct Shape {
 /// A packet or super-segment as it was read from a TUN device, the virtio header first.
 #[derive(Debug)]
 pub struct Packet {
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     shape: Option<Shape>,
 }
 
@@ -58,8 +60,9 @@ impl Head {
 
 impl Packet {
     /// Take in what one read returned; `None` where it is too short to be a packet.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() > PREFIX_LEN + 20).then(|| Self { bytes: bytes.into(), shape: shape(bytes) })
+    pub fn new(bytes: Bytes) -> Option<Self> {
+        let shape = (bytes.len() > PREFIX_LEN + 20).then(|| shape(&bytes))?;
+        Some(Self { bytes, shape })
     }
 
     /// How many packets it is on the wire.

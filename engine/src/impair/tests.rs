@@ -2,10 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::buffers::Pool;
 use super::line::{Line, Settings};
 use super::segments::{Packet, PREFIX_LEN};
 
 const SEGMENT: usize = 100;
+
+/// Take in a packet as the driver does.
+fn read(bytes: &[u8]) -> Option<Packet> {
+    let mut pool = Pool::new(128 << 10);
+    pool.next()[..bytes.len()].copy_from_slice(bytes);
+    Packet::new(pool.keep(bytes.len()))
+}
 
 /// Sum big-endian words, with carries.
 fn sum(bytes: &[u8]) -> u32 {
@@ -86,7 +94,7 @@ fn kinds() -> impl Iterator<Item = (bool, bool)> {
 #[test]
 fn a_super_segment_knows_its_packets() {
     for (ipv6, udp) in kinds() {
-        let packet = Packet::read(&super_segment(ipv6, udp, 10 * SEGMENT + 1)).expect("a packet");
+        let packet = read(&super_segment(ipv6, udp, 10 * SEGMENT + 1)).expect("a packet");
         let head = if ipv6 { 40 } else { 20 } + if udp { 8 } else { 32 };
         assert_eq!(packet.count(), 11);
         assert_eq!(packet.wire_len(0), head + SEGMENT);
@@ -98,7 +106,7 @@ fn a_super_segment_knows_its_packets() {
 fn a_run_has_its_own_lengths_checksums_and_payload() {
     for (ipv6, udp) in kinds() {
         let whole = super_segment(ipv6, udp, 5 * SEGMENT + 7);
-        let packet = Packet::read(&whole).expect("a packet");
+        let packet = read(&whole).expect("a packet");
         let (ip_len, transport_len) = (if ipv6 { 40 } else { 20 }, if udp { 8 } else { 32 });
         let head = ip_len + transport_len;
         for run in [0..2, 1..2, 2..5, 4..6, 5..6] {
@@ -139,8 +147,8 @@ fn read16(bytes: &[u8], at: usize) -> usize {
 fn what_is_no_super_segment_is_one_packet() {
     let mut plain = super_segment(true, true, 50);
     plain[1] = 0;
-    assert_eq!(Packet::read(&plain).expect("a packet").count(), 1);
-    assert!(Packet::read(&plain[..PREFIX_LEN + 10]).is_none());
+    assert_eq!(read(&plain).expect("a packet").count(), 1);
+    assert!(read(&plain[..PREFIX_LEN + 10]).is_none());
 }
 
 #[test]
@@ -148,14 +156,14 @@ fn nonsense_in_the_virtio_header_is_one_packet() {
     for (at, value) in [(4, 0u16), (6, 60_000), (6, 0), (8, 60_000)] {
         let mut bytes = super_segment(false, false, 500);
         bytes[at..at + 2].copy_from_slice(&value.to_ne_bytes());
-        let packet = Packet::read(&bytes).expect("a packet");
+        let packet = read(&bytes).expect("a packet");
         assert_eq!(packet.count(), 1);
         assert_eq!(written(&packet, 0..1), bytes);
     }
 }
 
 fn packet(payload_len: usize) -> Packet {
-    Packet::read(&super_segment(true, true, payload_len)).expect("a packet")
+    read(&super_segment(true, true, payload_len)).expect("a packet")
 }
 
 /// Everything that leaves until `until`, as (time since `start`, packets of the wire).
@@ -255,4 +263,21 @@ fn a_fast_rate_keeps_a_millisecond_together() {
     line.handle_packet(start, packet(40 * SEGMENT));
     let left = drain(&mut line, start, Duration::from_secs(1));
     assert!((4..=5).contains(&left.len()), "{left:?}");
+}
+
+#[test]
+fn buffers_are_used_again_and_small_packets_hold_none() {
+    let mut pool = Pool::new(64 << 10);
+    pool.next()[0] = 1;
+    let large = pool.keep(60 << 10);
+    assert_eq!((large.len(), large[0]), (60 << 10, 1));
+    pool.next()[0] = 2;
+    let small = pool.keep(100);
+    assert_eq!((small.len(), small[0]), (100, 2));
+    assert_eq!(pool.spare(), 0);
+    drop(small);
+    assert_eq!(pool.spare(), 0, "it was a copy");
+    drop(large);
+    assert_eq!(pool.spare(), 1);
+    assert_eq!(pool.keep(64 << 10).len(), 64 << 10);
 }

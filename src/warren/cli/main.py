@@ -56,6 +56,7 @@ TABLE = {
     "speedtest": Lazy(f"{COMMANDS}.speedtest:speedtest", "Measure the tunnel to a workspace.", CONNECT),
     "netcheck": Lazy(f"{COMMANDS}.netcheck:netcheck", "Report on this machine's network.", CONNECT),
     "doctor": Lazy(f"{COMMANDS}.doctor:doctor", "Find out what keeps connections from working well.", CONNECT),
+    "netlab": Lazy(f"{COMMANDS}.netlab:netlab", "Reproduce a network on this machine.", CONNECT),
     "open": Lazy(f"{COMMANDS}.open:open_group", "Open a workspace in an editor.", CONNECT),
     "templates": Lazy(f"{COMMANDS}.templates:templates", "Manage templates.", TEMPLATES, aliases=("template",)),
     "server": Lazy(f"{COMMANDS}.server:server", "Run the server.", RUN),

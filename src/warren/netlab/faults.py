@@ -37,11 +37,13 @@ async def cut(name: str, world: World) -> Report:
     """Cut UDP silently during a stream: the relay takes over; then restore it: the path is direct again."""
     sites = world.add_site(BY_NAME["easy"], 1), world.add_site(BY_NAME["easy"], 2)
     async with two_nodes(world, *sites) as pair, _stream_over(pair, Path.DIRECT) as stream:
+        cut_at = time.monotonic()
         await anyio.to_thread.run_sync(world.core.nft, _BLOCK_UDP)
-        lost = await _until(pair, Path.RELAY)
+        lost = await _until(pair, Path.RELAY, since=cut_at)
         await stream.wait_bytes(FLOW_BYTES)
+        restored_at = time.monotonic()
         await anyio.to_thread.run_sync(world.core.nft, "delete table inet cut")
-        back = await _until(pair, Path.DIRECT)
+        back = await _until(pair, Path.DIRECT, since=restored_at)
         await stream.wait_bytes(FLOW_BYTES)
         ending = pair.stats()
     return _report(name, Path.DIRECT, ending, stream, lost=lost, back=back)
@@ -112,13 +114,12 @@ async def _stream_over(pair: Pair, path: Path) -> AsyncGenerator[Stream]:
         yield stream
 
 
-async def _until(pair: Pair, path: Path, *, since: float | None = None) -> float:
-    """Wait for a path; return how long it took."""
-    began = time.monotonic() if since is None else since
+async def _until(pair: Pair, path: Path, *, since: float) -> float:
+    """Wait for a path; return how long that took."""
     with anyio.move_on_after(CHANGE_SECONDS):
         while _path(pair) is not path:  # noqa: ASYNC110  statistics have no event
             await anyio.sleep(POLL_SECONDS / 5)
-        return time.monotonic() - began
+        return time.monotonic() - since
     raise Unavailable(f"the path is not {path.value} after {CHANGE_SECONDS:.0f} s: {pair.stats().reason}")
 
 

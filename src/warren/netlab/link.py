@@ -11,7 +11,8 @@ For whoever wants to measure over a bad line, as `benchmarks/network` does:
 `left` and `right` are namespaces (`warren.netlab.namespace`): `.command(...)` makes a command line that runs a program
 inside (with `nsenter`, while this process lives), `.start(...)` starts one, `.call(function)` runs a function in a
 thread inside. The delay is one way: 0.01 s make a round trip of 20 ms. It needs root, or a user namespace of one's own
-(`unshare --map-root-user`). Everything is gone when the context ends, or the process.
+(`unshare --map-root-user`). Everything is gone when the context ends, or the process. TCP's buffers may grow to 128 MiB
+in both, so that it is the line which limits, not a window.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ LEFT_ADDRESS, RIGHT_ADDRESS = "10.99.0.1", "10.99.0.2"
 LEFT_ADDRESS6, RIGHT_ADDRESS6 = "2001:db8:99::1", "2001:db8:99::2"
 _QUEUE_PACKETS = 5000
 """Packets that may wait for the impairer's thread: a scheduling delay of some milliseconds must lose nothing."""
+_TCP_BUFFERS = {
+    f"ipv4/tcp_{name}": "4096 131072 134217728"  # least, at first, most: 10 Gbit/s at 100 ms need 125 MB
+    for name in ("rmem", "wmem")
+}
 _INTERFACE = struct.Struct("16sH22x")
 _TUN, _NO_PACKET_INFO, _VNET_HEADER = 0x0001, 0x1000, 0x4000
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
@@ -107,6 +112,8 @@ def impaired_link(
         Namespace("right") as right,
         join_by_line(left, right, "wan", "wan", impairment, seed=seed, mtu=mtu) as impairer,
     ):
+        for namespace in (left, right):
+            namespace.sysctl(_TCP_BUFFERS)
         _number(left, (LEFT_ADDRESS, LEFT_ADDRESS6), (RIGHT_ADDRESS, RIGHT_ADDRESS6))
         _number(right, (RIGHT_ADDRESS, RIGHT_ADDRESS6), (LEFT_ADDRESS, LEFT_ADDRESS6))
         yield ImpairedLink(left, right, impairer)

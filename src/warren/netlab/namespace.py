@@ -34,14 +34,21 @@ def missing() -> str:
         return f"the lab needs {', '.join(packages)}: apt-get install {' '.join(packages)}"
     if not Path("/dev/net/tun").exists():
         return "the lab needs TUN devices, and there is no /dev/net/tun: modprobe tun"
-    try:
-        _in_thread(_unshare)
-    except OSError as error:
+    if not allowed():
         return (
-            f"the lab may not make network namespaces ({error.strerror}): run it as root, or allow user namespaces "
-            "with `sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0`"
+            "the lab may not make network namespaces: run it as root, or allow user namespaces with "
+            "`sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0`"
         )
     return ""
+
+
+def allowed() -> bool:
+    """Whether this process may make network namespaces as it is."""
+    try:
+        _in_thread(_unshare)
+    except PermissionError:
+        return False
+    return True
 
 
 class Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -47,9 +48,18 @@ class LabNode(Node):
             yield node
 
 
-def new_config(*, trusted_pem: bytes | None = None) -> NodeConfig:
-    """Configure a node with an address of its own."""
-    return NodeConfig(addresses=(tailnet_address(uuid4()),), tls_ca_pem=trusted_pem)
+def new_config(*, trusted_pem: bytes | None = None, proxy: str = "") -> NodeConfig:
+    """Configure a node with an address of its own; `proxy` is the URL that its user would set as HTTPS_PROXY."""
+    before = os.environ.get("HTTPS_PROXY")
+    if proxy:
+        os.environ["HTTPS_PROXY"] = proxy
+    try:
+        return NodeConfig(addresses=(tailnet_address(uuid4()),), tls_ca_pem=trusted_pem)
+    finally:
+        if before is None:
+            os.environ.pop("HTTPS_PROXY", None)
+        else:
+            os.environ["HTTPS_PROXY"] = before
 
 
 async def find_home(node: Node) -> _engine.NetInfo:

@@ -26,12 +26,12 @@ from warren.netlab.services import (
     serving_stun,
 )
 from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6, Site, World
-from warren.tunnel.node import Node
+from warren.tunnel.node import Node, NodeConfig
 
 DIAL_SECONDS = 15.0
 DIRECT_SECONDS = 15.0
 """A direct path that is not there by then is not coming."""
-SETTLE_SECONDS = 6.0
+SETTLE_SECONDS = 4.0
 SETTLE_PINGS = 3
 """A path that stays relayed is believed once every endpoint was asked this often, or the time above is up."""
 POLL_SECONDS = 0.05
@@ -55,12 +55,12 @@ async def two_nodes(
             inside = [address for server in more_stun for address in server if address]
             await stack.enter_async_context(serving_stun(more_stun_in, inside))
         known = derp_map((*zip(SERVER_ADDRESSES, SERVER_ADDRESSES6, strict=True), *more_stun))
-        trusted = [await _serve_middlebox(stack, site, authority) for site in (one, other)]
-        waiting = await stack.enter_async_context(LabNode.inside(other.node, known, new_config(trusted_pem=trusted[1])))
+        configs = [await _serve_middlebox(stack, site, authority) for site in (one, other)]
+        waiting = await stack.enter_async_context(LabNode.inside(other.node, known, configs[1]))
         await find_home(waiting)
         await stack.enter_async_context(serving(waiting))
         started_at = time.monotonic()
-        starting = await stack.enter_async_context(LabNode.inside(one.node, known, new_config(trusted_pem=trusted[0])))
+        starting = await stack.enter_async_context(LabNode.inside(one.node, known, configs[0]))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         tasks.start_soon(keep_introduced, starting, waiting)
@@ -142,19 +142,19 @@ async def run_kinds(one: Kind, other: Kind, world: World) -> Outcome:
     return await run_sites(world, world.add_site(one, 1), world.add_site(other, 2), expected(one, other))
 
 
-async def _serve_middlebox(stack: AsyncExitStack, site: Site, authority: Authority) -> bytes:
-    """Serve what stands between a site and the internet, if anything; return the certificate its node must trust."""
+async def _serve_middlebox(stack: AsyncExitStack, site: Site, authority: Authority) -> NodeConfig:
+    """Serve what stands between a site and the internet, if anything; configure its node as its user would."""
     match site.kind.outbound:
         case Outbound.PROXY:
-            await stack.enter_async_context(serving_proxy(site.gateways[0]))
+            proxy = await stack.enter_async_context(serving_proxy(site.gateways[0]))
+            return new_config(trusted_pem=authority.pem, proxy=f"http://{site.gateway_address}:{proxy}")
         case Outbound.INTERCEPTED:
             middlebox = Authority.make("lab middlebox CA")
             shown = middlebox.server_context(RELAY_NAME)
             await stack.enter_async_context(serving_interceptor(site.gateways[0], shown, authority.client_context()))
-            return middlebox.pem
+            return new_config(trusted_pem=middlebox.pem)
         case Outbound.ANY | Outbound.TCP | Outbound.HTTPS:
-            pass
-    return authority.pem
+            return new_config(trusted_pem=authority.pem)
 
 
 def _echo_once(connection: socket.socket, data: bytes) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from warren.errors import NotFound, WarrenError
 from warren.netlab import faults, pair, places
-from warren.netlab.kinds import KINDS, Kind, expected
+from warren.netlab.kinds import BY_NAME, KINDS, Kind, expected
 from warren.netlab.link import Impairment
 from warren.netlab.report import Report, judge
 from warren.netlab.world import World
+
+ALL, PAIRS, OTHERS = "all", "pairs", "others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,27 @@ def catalogue() -> Mapping[str, Scenario]:
     return {scenario.name: scenario for scenario in (*pairs, *_others())}
 
 
-def get(name: str) -> Scenario:
-    """Find a scenario; the order of a pair's kinds does not matter.
+def choose(names: Sequence[str]) -> list[Scenario]:
+    """Find scenarios by name: one, a kind of network for all of its pairs, `pairs`, `others` or `all`.
 
     Raises:
         NotFound: there is none of that name.
     """
+    chosen = {scenario.name: scenario for name in names for scenario in _named(name)}
+    return list(chosen.values())
+
+
+def _named(name: str) -> list[Scenario]:
     found = catalogue()
-    for kind in KINDS:
-        if name.startswith(f"{kind.name}+"):
-            swapped = f"{name.removeprefix(kind.name + '+')}+{kind.name}"
-            name = name if name in found else swapped
-    if name not in found:
-        raise NotFound(f"no scenario `{name}`", hint="warren netlab list")
-    return found[name]
+    sides = name.split("+")
+    if name in BY_NAME:
+        return [scenario for scenario in found.values() if name in scenario.name.split("+")]
+    if name in (ALL, PAIRS, OTHERS):
+        return [scenario for scenario in found.values() if name == ALL or (name == PAIRS) == ("+" in scenario.name)]
+    known = found.get(name) or found.get("+".join(reversed(sides)))
+    if known is None:
+        raise NotFound(f"no scenario `{name}`", hint="`warren netlab list` names them all")
+    return [known]
 
 
 async def run(scenario: Scenario, options: Options) -> Report:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.abc
 from anyio.streams.tls import TLSStream
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from warren import _engine
 from warren.errors import RemoteProtocolError
@@ -30,6 +32,8 @@ from warren.server import listeners
 REGION = 999
 RELAY_NAME = "relay.lab.test"
 RELAY_PORT = 443
+END_SECONDS = 10.0
+"""How long the front may take to end: it waits for requests in flight."""
 _BACKLOG = 128
 _CHUNK = 1 << 16
 
@@ -72,6 +76,7 @@ class RelayServer:
         self._ended = anyio.Event()
         self._wanted = anyio.Event()
         self._wanted.set()
+        self._opened: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     @classmethod
     @asynccontextmanager
@@ -81,14 +86,19 @@ class RelayServer:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server._serve)
             await server._running.wait()
-            yield server
-            tasks.cancel_scope.cancel()
+            try:
+                yield server
+            finally:
+                with anyio.move_on_after(END_SECONDS, shield=True):
+                    await server.kill()
+                tasks.cancel_scope.cancel()
 
     async def kill(self) -> None:
         """Close every connection without a word, and the port."""
-        self._ended, self._wanted, self._running = anyio.Event(), anyio.Event(), anyio.Event()
-        self._killed.set()
-        await self._ended.wait()
+        if self._running.is_set():
+            self._ended, self._wanted, self._running = anyio.Event(), anyio.Event(), anyio.Event()
+            self._killed.set()
+            await self._ended.wait()
 
     async def start(self) -> None:
         """Serve again."""
@@ -101,16 +111,30 @@ class RelayServer:
             await self._wanted.wait()
             relay = _engine.Relay(self._key)
             try:
-                listening = _listen(self._namespace, "::", RELAY_PORT, dual=True)
-                listening.setblocking(False)
-                protocol = relay_protocol(relay)
-                async with listeners.serving(_application, listening, protocol=protocol, tls=self._tls):
-                    self._running.set()
-                    await self._killed.wait()
-                    relay.close()  # first: the front waits for its connections
+                with _listen(self._namespace, "::", RELAY_PORT, dual=True) as listening:
+                    protocol = _noting(relay_protocol(relay), self._opened)
+                    async with listeners.serving(_application, listening, protocol=protocol, tls=self._tls):
+                        self._running.set()
+                        await self._killed.wait()
+                        relay.close()  # first: the front waits for its connections
+                        for transport in self._opened:
+                            transport.abort()
             finally:
                 relay.close()
             self._ended.set()
+
+
+def _noting(protocol: type[HttpToolsProtocol], opened: weakref.WeakSet[asyncio.Transport]) -> type[HttpToolsProtocol]:
+    """Note the connections of a server, whoever gets them later."""
+
+    class Noting(protocol):
+        """The server's protocol."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  as uvicorn has it
+            opened.add(transport)
+            super().connection_made(transport)
+
+    return Noting
 
 
 @asynccontextmanager
@@ -146,8 +170,8 @@ class _Responder(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving_proxy(gateway: Namespace) -> AsyncGenerator[str]:
-    """Serve an HTTP proxy (CONNECT) on a gateway; gives its port as text."""
+async def serving_proxy(gateway: Namespace) -> AsyncGenerator[int]:
+    """Serve an HTTP proxy (CONNECT) on a gateway; gives its port."""
 
     async def handle(stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -165,7 +189,7 @@ async def serving_proxy(gateway: Namespace) -> AsyncGenerator[str]:
                 await _join(stream, onward)
 
     async with _accepting(gateway, PROXY_PORT, handle):
-        yield str(PROXY_PORT)
+        yield PROXY_PORT
 
 
 @asynccontextmanager
@@ -201,9 +225,8 @@ async def _accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGener
             await handle(stream)
 
     listening = _listen(namespace, "0.0.0.0", port)  # noqa: S104  inside the namespace
-    listening.setblocking(False)
     listener = await anyio.abc.SocketListener.from_socket(listening)
-    async with anyio.create_task_group() as tasks:
+    async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, guarded)
         try:
             yield
@@ -214,7 +237,11 @@ async def _accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGener
 async def _connect(namespace: Namespace, host: str, port: int) -> anyio.abc.SocketStream:
     sock = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
     return await anyio.abc.SocketStream.from_socket(sock)
 
 
@@ -233,9 +260,11 @@ async def _join(left: anyio.abc.ByteStream, right: anyio.abc.ByteStream) -> None
 
 def _listen(namespace: Namespace, host: str, port: int, *, dual: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return namespace.call(
+    listening = namespace.call(
         lambda: socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
     )
+    listening.setblocking(False)
+    return listening
 
 
 def _bind(address: str, port: int) -> socket.socket:

@@ -51,6 +51,11 @@ class Site:
     """The impaired line to the core, where there is one."""
 
     @property
+    def gateway_address(self) -> str:
+        """The address of the nearest gateway, as the node sees it; of homes behind a NAT."""
+        return f"192.168.{self.number}.1"
+
+    @property
     def edge(self) -> Namespace:
         """Who holds the device `wan`: the outermost gateway, or the node itself."""
         return self.gateways[-1] if self.gateways else self.node

@@ -1,0 +1,67 @@
+"""Real engines in the networks of users: the path they get, how soon, and why."""
+
+import anyio
+import pytest
+
+from warren.netlab import namespace, scenario
+from warren.netlab.kinds import KINDS, Path
+from warren.netlab.link import Impairment
+from warren.netlab.report import Report
+
+missing = namespace.missing()
+pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
+
+FIRST_BYTE_SECONDS = 10.0
+DIRECT_SECONDS = 15.0
+GAP_SECONDS = 45.0
+"""Generous: they say that something is stuck, not that the machine is slow."""
+
+
+def _run(name: str, options: scenario.Options | None = None) -> Report:
+    return anyio.run(scenario.run, scenario.choose([name])[0], options or scenario.Options())
+
+
+NOT_YET = {
+    "low-mtu": "the engine proves a path with packets larger than this line takes",
+    "low-mtu-silent": "the engine proves a path with packets larger than this line takes",
+    "http-proxy": "the engine does not heed HTTPS_PROXY",
+}
+
+
+def _sample() -> list[object]:
+    """Every kind with the most common one, and what else makes a difference; `make netlab` runs all pairs."""
+    names = [f"{kind.name}+easy" for kind in KINDS]
+    names += ["hard+hard", "public+hard", "full-cone+hard", "restricted+hard", "firewall+hard"]
+    names += ["cgnat+cgnat", "dual+dual", "v6-only+v6-only", "dual+v6-only"]
+    names += ["same-lan", "hairpin", "no-hairpin", "vpn", "vpn-no-stun"]
+    return [pytest.param(name, marks=_marks(name)) for name in names]
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(reason=NOT_YET[side], strict=False) for side in name.split("+") if side in NOT_YET]
+
+
+@pytest.mark.parametrize("name", _sample())
+def test_a_pair_gets_the_path_that_physics_allow(name: str) -> None:
+    report = _run(name)
+    assert report.good, report
+    assert report.first_byte_seconds is not None
+    assert report.first_byte_seconds < FIRST_BYTE_SECONDS
+    if report.expected == Path.DIRECT:
+        assert report.direct_seconds is not None
+        assert report.direct_seconds < DIRECT_SECONDS
+        assert report.endpoint in report.reason
+
+
+def test_a_bad_line_changes_no_path() -> None:
+    bad = Impairment(delay_seconds=0.02, loss=0.01, reorder=0.01, duplicate=0.01, rate_bits_per_second=50e6)
+    assert _run("easy+easy", scenario.Options(impairment=bad, seed=11)).good
+
+
+@pytest.mark.parametrize("name", ["cut", "relay-restart", "roam"])
+def test_a_stream_survives(name: str) -> None:
+    report = _run(name)
+    assert report.good, report
+    assert report.received_bytes
+    assert report.longest_gap_seconds is not None
+    assert report.longest_gap_seconds < GAP_SECONDS
