@@ -26,6 +26,8 @@ class AgentConfig:
     subsystems: tuple[str, ...] = ()
     ssh_max_timeout: timedelta = timedelta(hours=72)
     listen_port: int = 0
+    tunnel_stack: str = "auto"
+    tunnel_congestion_control: str = "auto"
     block_file_transfer: bool = False
     block_local_forwarding: bool = False
     block_reverse_forwarding: bool = False

@@ -76,6 +76,18 @@ GLOBALS: tuple[click.Option, ...] = (
     _global("--no-version-warning", env="NO_VERSION_WARNING", cls=FLAG, help="Do not warn when versions differ."),
     _global("--no-feature-warning", env="NO_FEATURE_WARNING", cls=FLAG, help="Do not warn about licences."),
     _global("--disable-direct-connections", env="DISABLE_DIRECT_CONNECTIONS", cls=FLAG, help="Use relays only."),
+    _global(
+        "--tunnel-stack",
+        env="TUNNEL_STACK",
+        type=click.Choice(("auto", "kernel", "portable")),
+        help="TCP inside tunnels: the kernel's where a namespace can be had (auto), or one of the two.",
+    ),
+    _global(
+        "--tunnel-congestion-control",
+        env="TUNNEL_CONGESTION_CONTROL",
+        type=click.Choice(("auto", "bbr", "cubic")),
+        help="How the kernel's TCP finds its speed inside tunnels: BBR where there is one (auto), or one of the two.",
+    ),
     _global("--disable-network-telemetry", env="DISABLE_NETWORK_TELEMETRY", cls=FLAG, help="Accepted; none is sent."),
     _global("--force-tty", env="FORCE_TTY", cls=FLAG, help="Behave as on a terminal."),
     _global("--verbose", "-v", env="VERBOSE", cls=FLAG, help="Show details of errors and log to stderr."),

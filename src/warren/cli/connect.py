@@ -74,6 +74,8 @@ def connect_options(context: Context, info: AgentConnectionInfo) -> ConnectOptio
     return ConnectOptions(
         block_direct=context.options.disable_direct or info.disable_direct_connections,
         force_websockets=info.derp_force_websockets,
+        stack=context.options.tunnel_stack,
+        congestion_control=context.options.tunnel_congestion_control,
     )
 
 

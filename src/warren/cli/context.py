@@ -40,6 +40,8 @@ class Globals:
     cert_file: str = ""
     key_file: str = ""
     disable_direct: bool = False
+    tunnel_stack: str = "auto"
+    tunnel_congestion_control: str = "auto"
     no_version_warning: bool = False
     force_tty: bool = False
     verbose: bool = False
@@ -66,6 +68,8 @@ class Globals:
             cert_file=text("client_tls_cert_file"),
             key_file=text("client_tls_key_file"),
             disable_direct=bool(values.get("disable_direct_connections")),
+            tunnel_stack=text("tunnel_stack") or "auto",
+            tunnel_congestion_control=text("tunnel_congestion_control") or "auto",
             no_version_warning=bool(values.get("no_version_warning")),
             force_tty=bool(values.get("force_tty")),
             verbose=bool(values.get("verbose")),

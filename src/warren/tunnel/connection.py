@@ -68,6 +68,7 @@ class ConnectOptions:
     block_direct: bool = False
     force_websockets: bool = False
     stack: str = "auto"
+    congestion_control: str = "auto"
 
 
 class AgentConnection:
@@ -128,6 +129,7 @@ async def dial_agent(
         block_direct=options.block_direct,
         force_websockets=options.force_websockets,
         stack=options.stack,
+        congestion_control=options.congestion_control,
         tls_ca_pem=server.ca_pem,
         relay_headers=server.relay_headers,
     )
