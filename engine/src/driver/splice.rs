@@ -149,12 +149,15 @@ impl Direction {
             if self.held == 0 && !self.ended {
                 let store = self.store.get_or_insert_with(|| spare.pop().unwrap_or_else(Store::new));
                 match store.fill(source)? {
-                    None => {
-                        spare.extend(self.store.take().filter(|_| spare.len() < SPARE_STORES));
-                        return Ok(false);
-                    }
                     Some(0) => self.ended = true,
                     Some(count) => self.held = count,
+                    None => {}
+                }
+                if self.held == 0 {
+                    spare.extend(self.store.take().filter(|_| spare.len() < SPARE_STORES));
+                }
+                if self.held == 0 && !self.ended {
+                    return Ok(false);
                 }
             }
             if let Some(store) = self.store.as_mut().filter(|_| self.held > 0) {

@@ -40,7 +40,9 @@ const PACKET_BUFFER: libc::c_int = 32 << 20;
 
 /// A device with one reader and writer.
 pub struct Device {
-    fd: OwnedFd,
+    fd: RawFd,
+    /// Whose `fd` is; `None` when it was given away.
+    owned: Option<OwnedFd>,
     /// Bytes of Ethernet header before each packet.
     ethernet: usize,
 }
@@ -72,7 +74,7 @@ impl Device {
         if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(offloads)) } != 0 {
             return Err(Failure::new("switching on the TUN device's offloads", io::Error::last_os_error()));
         }
-        let device = Self { fd, ethernet: 0 };
+        let device = Self::new(fd, 0);
         bring_up(netlink, mtu, false).map_err(|error| Failure::new("setting up the TUN device", error))?;
         Ok(device)
     }
@@ -89,7 +91,18 @@ impl Device {
         netlink.set_link(outer, up).map_err(failed)?;
         bind_packets(&fd, outer).map_err(|error| Failure::new("binding the packet socket", error))?;
         bring_up(netlink, mtu, true).map_err(failed)?;
-        Ok(Self { fd, ethernet: ETHERNET })
+        Ok(Self::new(fd, ETHERNET))
+    }
+
+    fn new(fd: OwnedFd, ethernet: usize) -> Self {
+        Self { fd: fd.as_raw_fd(), owned: Some(fd), ethernet }
+    }
+
+    /// Let the helper remove the device, which takes the kernel tens of milliseconds; it cannot be used after this.
+    pub fn dispose(&mut self, namespace: &Namespace) {
+        if let Some(fd) = self.owned.take() {
+            namespace.close(fd);
+        }
     }
 
     /// The link that sockets use.
@@ -98,7 +111,7 @@ impl Device {
     }
 
     pub fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd
     }
 
     /// Read one frame into `buffer`, which has `FRAME_ROOM`; returns what is to do with the packet, and where it is.

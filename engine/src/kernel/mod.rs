@@ -94,6 +94,12 @@ impl Kernel {
     }
 }
 
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.device.dispose(self.sockets.namespace());
+    }
+}
+
 /// Make a namespace, with the rights of an ordinary user if possible.
 fn enter(failures: &mut Vec<Failure>) -> Option<Namespace> {
     let error = match Namespace::unprivileged() {

@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ struct Request {
 
 const SOCKET: c_int = 1;
 const OPEN: c_int = 2;
-const LEAVE: c_int = 3;
+const CLOSE: c_int = 3;
+const LEAVE: c_int = 4;
 
 /// A network namespace with a helper in it.
 pub struct Namespace {
@@ -83,6 +84,14 @@ impl Namespace {
         let room = request.path.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
         room.copy_from_slice(bytes);
         self.ask(request)
+    }
+
+    /// Close a descriptor that it takes long to close, without waiting for that.
+    pub fn close(&self, fd: OwnedFd) {
+        let request = Request { kind: CLOSE, arguments: [fd.as_raw_fd(), 0, 0], path: [0; PATH_ROOM] };
+        if self.send(&request).is_ok() {
+            let _ = fd.into_raw_fd(); // the helper closes it in the table that we share
+        }
     }
 
     fn ask(&self, request: Request) -> io::Result<OwnedFd> {
@@ -193,6 +202,10 @@ extern "C" fn serve(argument: *mut c_void) -> c_int {
                 return 0;
             }
             let [first, second, third] = request.arguments;
+            if request.kind == CLOSE {
+                libc::syscall(libc::SYS_close, first);
+                continue;
+            }
             let made = match request.kind {
                 SOCKET => libc::syscall(libc::SYS_socket, first, second, third),
                 OPEN => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, request.path.as_ptr(), first, 0),

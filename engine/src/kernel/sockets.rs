@@ -51,6 +51,10 @@ impl Sockets {
         Err(failed(last.unwrap_or_else(|| io::ErrorKind::NotFound.into())))
     }
 
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// The congestion control in use, as the kernel calls it.
     pub fn congestion(&self) -> &str {
         &self.congestion

@@ -27,6 +27,8 @@ class AgentConfig:
     ssh_max_timeout: timedelta = timedelta(hours=72)
     listen_port: int = 0
     port_mapping: bool = True
+    tunnel_stack: str = "auto"
+    tunnel_congestion_control: str = "auto"
     block_file_transfer: bool = False
     block_local_forwarding: bool = False
     block_reverse_forwarding: bool = False

@@ -55,6 +55,8 @@ class Network:
             addresses=(tailnet_address(manifest.agent_id), service_address(manifest.agent_id)),
             listen_port=config.listen_port,
             port_mapping=config.port_mapping,
+            stack=config.tunnel_stack,
+            congestion_control=config.tunnel_congestion_control,
             block_direct=manifest.block_direct,
             force_websockets=manifest.force_websockets,
             relay_headers=config.headers,
@@ -101,7 +103,8 @@ class Network:
     def describe(self) -> str:
         """Describe the node and its peers for a person."""
         engine = self.node.engine
-        lines = [f"stack: {engine.stack} {engine.stack_reason}".rstrip(), f"port: {engine.local_port}"]
+        stack = f"{engine.stack} {engine.congestion_control} {engine.stack_reason}"
+        lines = [f"stack: {' '.join(stack.split())}", f"port: {engine.local_port}"]
         for peer in engine.peers():
             path = f"direct {peer.endpoint}" if peer.direct else f"relay {peer.region}"
             lines.append(

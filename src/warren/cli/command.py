@@ -84,6 +84,18 @@ GLOBALS: tuple[click.Option, ...] = (
         default=0,
         help="UDP port of the network; 0 is any.",
     ),
+    _global(
+        "--tunnel-stack",
+        env="TUNNEL_STACK",
+        type=click.Choice(("auto", "kernel", "portable")),
+        help="TCP inside tunnels: the kernel's where a namespace can be had (auto), or one of the two.",
+    ),
+    _global(
+        "--tunnel-congestion-control",
+        env="TUNNEL_CONGESTION_CONTROL",
+        type=click.Choice(("auto", "bbr", "cubic")),
+        help="How the kernel's TCP finds its speed inside tunnels: BBR where there is one (auto), or one of the two.",
+    ),
     _global("--disable-network-telemetry", env="DISABLE_NETWORK_TELEMETRY", cls=FLAG, help="Accepted; none is sent."),
     _global("--force-tty", env="FORCE_TTY", cls=FLAG, help="Behave as on a terminal."),
     _global("--verbose", "-v", env="VERBOSE", cls=FLAG, help="Show details of errors and log to stderr."),

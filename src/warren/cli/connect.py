@@ -68,6 +68,8 @@ def connect_options(context: Context, info: AgentConnectionInfo) -> ConnectOptio
         force_websockets=info.derp_force_websockets,
         port_mapping=context.options.port_mapping,
         listen_port=context.options.listen_port,
+        stack=context.options.tunnel_stack,
+        congestion_control=context.options.tunnel_congestion_control,
     )
 
 

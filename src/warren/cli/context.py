@@ -42,6 +42,8 @@ class Globals:
     disable_direct: bool = False
     port_mapping: bool = True
     listen_port: int = 0
+    tunnel_stack: str = "auto"
+    tunnel_congestion_control: str = "auto"
     no_version_warning: bool = False
     force_tty: bool = False
     verbose: bool = False
@@ -70,6 +72,8 @@ class Globals:
             disable_direct=bool(values.get("disable_direct_connections")),
             port_mapping=not values.get("disable_port_mapping"),
             listen_port=int(str(values.get("tailnet_listen_port") or 0)),
+            tunnel_stack=text("tunnel_stack") or "auto",
+            tunnel_congestion_control=text("tunnel_congestion_control") or "auto",
             no_version_warning=bool(values.get("no_version_warning")),
             force_tty=bool(values.get("force_tty")),
             verbose=bool(values.get("verbose")),

@@ -70,6 +70,7 @@ class ConnectOptions:
     port_mapping: bool = False
     listen_port: int = 0
     stack: str = "auto"
+    congestion_control: str = "auto"
 
 
 class AgentConnection:
@@ -132,6 +133,7 @@ async def dial_agent(
         port_mapping=options.port_mapping,
         listen_port=options.listen_port,
         stack=options.stack,
+        congestion_control=options.congestion_control,
         tls_ca_pem=server.ca_pem,
         relay_headers=server.relay_headers,
     )

@@ -17,7 +17,7 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from warren import _engine
-from warren.errors import Unavailable
+from warren.errors import Invalid, Unavailable
 from warren.sdk import connecting
 from warren.sdk.proxies import Proxies
 
@@ -34,6 +34,7 @@ class NodeConfig:
     addresses: tuple[str, ...]
     listen_port: int = 0
     stack: str = "auto"
+    congestion_control: str = "auto"
     block_direct: bool = False
     force_websockets: bool = False
     tls_ca_pem: bytes | None = None
@@ -136,6 +137,7 @@ class Node:
             list(config.addresses),
             listen_port=config.listen_port,
             stack=config.stack,
+            congestion_control=config.congestion_control,
             block_direct=config.block_direct,
             force_websockets=config.force_websockets,
             tls_ca_pem=config.tls_ca_pem,
@@ -152,8 +154,15 @@ class Node:
     @classmethod
     @asynccontextmanager
     async def open(cls, config: NodeConfig) -> AsyncGenerator[Node]:
-        """Start a node; it ends, with every connection, when the context does."""
-        node = cls(config)
+        """Start a node; it ends, with every connection, when the context does.
+
+        Raises:
+            Invalid: the configuration cannot be had here, the kernel's TCP for instance.
+        """
+        try:
+            node = cls(config)
+        except _engine.InvalidConfig as error:
+            raise Invalid(str(error)) from error
         if node.engine.stack_reason:
             log.info("node.stack_chosen", stack=node.engine.stack, reason=node.engine.stack_reason)
         try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.integration.engine.harness import Node
+from tests.integration.engine.test_paths import AGENT, CLIENT, PORT
 from warren import _engine
 
 CHECKOUT = Path(__file__).parents[3]
@@ -136,6 +138,54 @@ def test_without_a_tun_device_a_veth_pair_does_the_same() -> None:
     got = outcome("no_tun")
     assert (got.stack, got.refusal) == ("kernel", "")
     assert got.reason.startswith("making a TUN device failed: Inappropriate ioctl for device")
+
+
+def test_a_dialled_socket_is_the_kernels_own_and_waits_eight_hours_for_its_peer() -> None:
+    with Node(CLIENT, stack="kernel") as client, Node(AGENT, stack="kernel") as agent:
+        client.know(agent)
+        agent.know(client)
+        agent.engine.listen(PORT)
+        near = client.dial(AGENT, PORT)
+        far = agent.accept()
+        with near, far:
+            assert near.getpeername()[:2] == (AGENT, PORT)
+            assert far.getpeername() == near.getsockname()
+            for end in (near, far):
+                assert os.get_blocking(end.fileno())
+                assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 8 * 3600 * 1000
+                assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                chosen = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+                assert chosen == client.engine.congestion_control
+            assert client.engine.stats().tcp_flows == 1
+        assert eventually(lambda: client.engine.stats().tcp_flows == 0)
+
+
+def test_many_addresses_are_each_reachable() -> None:
+    key, disco = _engine.generate_key(), _engine.generate_key()
+    addresses = ["fd7a:115c:a1e0::b", "fd60:627a:a42b::b", "fd00:1234::b"]
+    agent = _engine.Engine(key, disco, addresses, stack="kernel")
+    agent.listen(PORT)
+    with Node(CLIENT, stack="kernel") as client:
+        client.engine.set_peer(
+            agent.public_key,
+            disco_key=agent.disco_public_key,
+            allowed_ips=addresses,
+            home_region=0,
+            endpoints=[f"127.0.0.1:{agent.local_port}"],
+            keepalive=False,
+        )
+        agent.set_peer(
+            client.engine.public_key,
+            disco_key=client.engine.disco_public_key,
+            allowed_ips=[CLIENT],
+            home_region=0,
+            endpoints=[f"127.0.0.1:{client.engine.local_port}"],
+            keepalive=False,
+        )
+        for address in addresses:
+            with client.dial(address, PORT) as near:
+                assert near.getpeername()[0] == address
+    agent.close()
 
 
 def helpers() -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.engine.harness import REGION, RelayServer
 from warren.clock import SystemClock
-from warren.errors import Unavailable
+from warren.errors import Invalid, Unavailable
 from warren.net.addresses import tailnet_address
 from warren.net.coordinator import AgentAuth, ClientAuth
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
@@ -170,3 +170,9 @@ async def test_a_tunnel_outlives_the_control_plane(relay: RelayServer) -> None:
                 assert await anyio.to_thread.run_sync(far.recv, 100) == b"still here"
                 near.close()
                 far.close()
+
+
+async def test_a_stack_that_cannot_be_had_is_the_callers_mistake() -> None:
+    with pytest.raises(Invalid, match="`users` is no stack"):
+        async with Node.open(NodeConfig(addresses=("fd7a:115c:a1e0::1",), stack="users")):
+            pass

@@ -113,6 +113,7 @@ def _run(options: Options) -> None:
         raise Invalid(
             f"agent authentication by {options['auth']} is not supported yet", hint="use CODER_AGENT_AUTH=token"
         )
+    values: dict[str, object] = click.get_current_context().find_root().obj or {}
     settings = config.AgentConfig(
         url=config.check_url(options["agent_url"]),
         token=config.read_token(options["agent_token"], options["agent_token_file"]),
@@ -123,13 +124,14 @@ def _run(options: Options) -> None:
         ssh_max_timeout=options["ssh_max_timeout"],
         listen_port=options["tailnet_listen_port"],
         port_mapping=not options["disable_port_mapping"],
+        tunnel_stack=str(values.get("tunnel_stack") or "auto"),
+        tunnel_congestion_control=str(values.get("tunnel_congestion_control") or "auto"),
         block_file_transfer=options["block_file_transfer"],
         block_local_forwarding=options["block_local_port_forwarding"],
         block_reverse_forwarding=options["block_reverse_port_forwarding"],
         prometheus_address=options["prometheus_address"],
         debug_address=options["debug_address"],
     )
-    values: dict[str, object] = click.get_current_context().find_root().obj or {}
     verbose = bool(values.get("verbose"))
     log_files.set_up(settings.log_folder, human=options["log_human"], json_path=options["log_json"], verbose=verbose)
     # uvloop gathers small writes into one call: SSH moves two to three times as much as on asyncio's own loop.
