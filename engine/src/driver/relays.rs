@@ -29,6 +29,8 @@ use crate::wire::keys::Key;
 const MAX_WAITING: usize = 256;
 /// A region that failed is not chosen as home or standby again within this, unless it is connected.
 const FAILED: Duration = Duration::from_secs(60);
+/// A family whose addresses did not answer comes last for this long: IPv6 that leads nowhere is common.
+const MUTE: Duration = Duration::from_secs(300);
 /// Beside the region's number in a token: the link to where the region was before the map changed.
 const FORMER: usize = 1 << 16;
 
@@ -62,6 +64,8 @@ struct Slot {
     link: Option<Link>,
     /// The node that `link` leads to.
     node: Option<RelayNode>,
+    /// The address family of the present attempt.
+    v6: bool,
     former: Option<Former>,
     /// The region is in the map no more.
     withdrawn: bool,
@@ -115,6 +119,8 @@ pub struct Relays {
     /// The home region was lost, and nobody has looked yet whether another one is there.
     home_lost: bool,
     ticked_at: Option<Instant>,
+    /// When an address of this family last did not answer where it should have.
+    mute: [Option<Instant>; 2],
 }
 
 impl Relays {
@@ -152,6 +158,7 @@ impl Relays {
             home_in_doubt: false,
             home_lost: false,
             ticked_at: None,
+            mute: [None; 2],
         })
     }
 

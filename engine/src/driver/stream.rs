@@ -100,7 +100,7 @@ impl Stream {
                 return Ok(true);
             }
             match tls.read_tls(&mut self.tcp) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(io::Error::other("the connection was closed in the middle of the TLS handshake")),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),

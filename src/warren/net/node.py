@@ -6,7 +6,7 @@ Keys are raw 32-byte Curve25519 values; addresses are host prefixes (`…/128`);
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
@@ -33,6 +33,10 @@ class NodeInfo:
     """Keys are `"<region>-v4"` and `"<region>-v6"`."""
     forced_websocket: Mapping[int, str] = field(default_factory=dict[int, str])
     """Regions that are reached by WebSocket, and why."""
+
+    def says_the_same_as(self, other: NodeInfo | None) -> bool:
+        """Say whether nothing changed but the time."""
+        return other is not None and replace(self, as_of=other.as_of) == other
 
     def near_regions(self) -> tuple[int, ...]:
         """List the regions beside its home where it is likely to be found when home is gone, nearest first."""

@@ -203,10 +203,12 @@ class Coordination:
 
     async def _publish(self, call: CoordinateCall) -> None:
         """Send what we are now, and again whenever it changed."""
+        told: NodeInfo | None = None
         while True:
             changed = self._changed
             node = self._describe()
-            if node is not None:
+            if node is not None and not node.says_the_same_as(told):
+                told = node
                 self.published = node
                 message = pb.CoordinateRequest.UpdateSelf(node=convert.node_to_message(node))
                 await call.send(pb.CoordinateRequest(update_self=message))

@@ -115,7 +115,7 @@ class PeerBook:
             return []
         peer = self._peers.get(peer_id, _Peer())
         commands = self._forget_old_key(peer_id, peer, node)
-        changed = _differs(peer.node, node)
+        changed = not node.says_the_same_as(peer.node)
         peer = replace(peer, node=node, lost_at=None, programmed=peer.programmed and not commands)
         if peer.destination and not peer.ready:
             peer = replace(peer, ready_at=now + READY_TIMEOUT_SECONDS)
@@ -155,7 +155,3 @@ class PeerBook:
             return []
         self._peers[peer_id] = replace(peer, programmed=True)
         return [SetPeer(peer_id, peer.node, keepalive=peer.destination)]
-
-
-def _differs(old: NodeInfo | None, new: NodeInfo) -> bool:
-    return old is None or replace(old, as_of=new.as_of) != new

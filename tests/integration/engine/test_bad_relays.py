@@ -20,6 +20,7 @@ from tests.integration.engine.relaying import (
     home_is,
     regions_map,
 )
+from tests.integration.engine.test_paths import in_namespace
 from tests.integration.engine.test_standby import FIRST, NEAR_FIRST, SECOND, pair
 
 PING = b"\x12\0\0\0\x08"
@@ -205,3 +206,24 @@ def test_the_engine_closes_at_once_while_everything_hangs() -> None:
         client.engine.close()
         client.engine.close()
         assert isinstance(client.engine.events(), list)
+
+
+def test_addresses_that_lead_nowhere_are_passed_over_and_come_last_from_then_on() -> None:
+    """As with IPv6 that an interface has and its router does not."""
+    script = textwrap.dedent(f"""
+        import subprocess, sys, time
+        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+        from tests.integration.engine.harness import *
+        from tests.integration.engine.relaying import *
+        subprocess.run(["sh", "-ec", "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; "
+                        "ip -6 addr add 2001:db8::1/64 dev v0 nodad; ip -6 neigh add 2001:db8::2 dev v0 "
+                        "lladdr 02:00:00:00:00:01"], check=True)
+        with RelayServer() as relay, Node(CLIENT) as client:
+            derp = json.loads(derp_map(relay.port))
+            node = derp["Regions"]["999"]["Nodes"][0]
+            mute = dict(node, Name="999m", HostName="2001:db8::2", IPv6="2001:db8::2", IPv4="none")
+            derp["Regions"]["999"]["Nodes"] = [mute, node]
+            client.engine.set_derp_map(json.dumps(derp).encode())
+            client.wait(connected_to(999))
+    """)
+    in_namespace("-c", script)

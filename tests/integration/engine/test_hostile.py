@@ -108,6 +108,9 @@ from tests.integration.engine.test_paths import AGENT, CLIENT, PORT, exchange, i
 with RelayServer() as relay, Node(CLIENT) as client, Node(AGENT) as agent:
     introduce(client, agent, derp_map(relay.port))
     exchange(client, agent)
+    for node in (client, agent):  # else a latency probe ends meanwhile, and its descriptor is free
+        token = node.engine.netcheck()
+        node.wait(lambda event: event if getattr(event, "token", None) == token else None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
     held = []

@@ -1,6 +1,7 @@
 """What a node's description says of where else it can be found."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -32,3 +33,12 @@ def described(latencies: dict[str, float], *, home: int = 1) -> NodeInfo:
 )
 def test_near_regions_are_the_nearest_but_home(latencies: dict[str, float], near: tuple[int, ...]) -> None:
     assert described(latencies).near_regions() == near
+
+
+def test_only_the_time_may_differ_between_descriptions_that_say_the_same() -> None:
+    node = described({"1-v4": 0.01})
+    later = replace(node, as_of=node.as_of + timedelta(seconds=1))
+    assert later.says_the_same_as(node)
+    assert not node.says_the_same_as(None)
+    assert not replace(later, preferred_region=2).says_the_same_as(node)
+    assert not replace(later, endpoints=("192.0.2.1:1",)).says_the_same_as(node)

@@ -13,7 +13,7 @@ use super::super::map::RelayNode;
 use super::super::node::{token, RELAY};
 use super::super::random;
 use super::super::stream::{Stream, Tunnel};
-use super::{Former, Relays, Slot, Target, Unknown, FORMER};
+use super::{Former, Relays, Slot, Target, Unknown, FORMER, MUTE};
 
 /// First and last pause between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -55,6 +55,13 @@ impl Relays {
 
     /// Where a node can be reached, through a proxy where there is one.
     pub fn targets(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, Unknown> {
+        let mut targets = self.addressed(now, node)?;
+        let mute = |v6: bool| self.mute[usize::from(v6)].is_some_and(|at| now.duration_since(at) < MUTE);
+        targets.sort_by_key(|target| mute(target.to.is_ipv6()));
+        Ok(targets)
+    }
+
+    fn addressed(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, Unknown> {
         let port = node.relay_port();
         let target = |to, tunnel| Target { node: node.clone(), to, tunnel };
         match self.proxies.find(!node.force_http, &node.host_name, port).map_err(Unknown::Never)? {
@@ -99,7 +106,8 @@ impl Relays {
         match self.link_to(now, region, &target) {
             Ok(link) => {
                 let Some(slot) = self.slots.get_mut(&region) else { return };
-                (slot.link, slot.node, slot.attempt_at) = (Some(link), Some(target.node), Some(now));
+                (slot.v6, slot.attempt_at) = (target.to.is_ipv6(), Some(now));
+                (slot.link, slot.node) = (Some(link), Some(target.node));
             }
             Err(reason) => self.lost(now, region, Ended::because(reason)),
         }

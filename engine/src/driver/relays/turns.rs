@@ -98,6 +98,7 @@ impl Relays {
 
     /// The network changed: whoever does not answer now is reconnected.
     pub fn rebind(&mut self, now: Instant) {
+        self.mute = [None; 2];
         for (region, slot) in &mut self.slots {
             match slot.link.as_mut().filter(|link| link.open()) {
                 Some(link) => {
@@ -152,6 +153,9 @@ impl Relays {
             },
             None => None,
         };
+        if slow {
+            self.mute[usize::from(slot.v6)] = Some(now);
+        }
         if let Some(ended) = ended {
             self.lost(now, region, ended);
             return;
