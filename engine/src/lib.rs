@@ -5,6 +5,8 @@
 
 mod driver;
 mod netstack;
+#[cfg(test)]
+mod noise;
 pub mod path;
 mod python;
 pub mod relay;

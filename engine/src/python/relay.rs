@@ -56,16 +56,27 @@ impl Relay {
         RelayStats::from_snapshot(py, &self.relay.stats())
     }
 
-    /// Tell clients (frame Restarting) and close every connection. Idempotent.
-    #[pyo3(signature = (*, restarting_in_seconds = None))]
-    fn close(&self, py: Python<'_>, restarting_in_seconds: Option<f64>) -> PyResult<()> {
-        let restarting_in = restarting_in_seconds
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(|error| InvalidConfig::new_err(format!("restarting_in_seconds: {error}")))?;
-        py.detach(|| self.relay.close(restarting_in));
+    /// Tell clients (frame Restarting) when to come back; all goes on until `close`.
+    fn announce_restart(&self, seconds: f64) -> PyResult<()> {
+        self.relay
+            .announce_restart(duration("seconds", seconds)?)
+            .map_err(|error| EngineClosed::new_err(error.to_string()))
+    }
+
+    /// Tell clients (frame Restarting) where a time is given, send what waits for them, for at most `drain_seconds`,
+    /// and close every connection. Idempotent.
+    #[pyo3(signature = (*, restarting_in_seconds = None, drain_seconds = 0.0))]
+    fn close(&self, py: Python<'_>, restarting_in_seconds: Option<f64>, drain_seconds: f64) -> PyResult<()> {
+        let restarting_in =
+            restarting_in_seconds.map(|seconds| duration("restarting_in_seconds", seconds)).transpose()?;
+        let drain = duration("drain_seconds", drain_seconds)?;
+        py.detach(|| self.relay.close(restarting_in, drain));
         Ok(())
     }
+}
+
+fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| InvalidConfig::new_err(format!("{name}: {error}")))
 }
 
 /// Counters since start, and gauges.
