@@ -405,3 +405,7 @@ class RelayStats:
     peer_gone_disconnected: int
     peer_gone_not_here: int
     unknown_frames: int
+    home_connections: int
+    dropped_by_kind: dict[str, int]
+    received_by_kind: dict[str, int]
+    average_queue_seconds: float
