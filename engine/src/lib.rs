@@ -10,6 +10,8 @@ pub mod fuzz;
 mod impair;
 mod kernel;
 mod netstack;
+#[cfg(test)]
+mod noise;
 mod offload;
 pub mod path;
 mod python;

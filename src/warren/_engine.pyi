@@ -378,8 +378,14 @@ class Relay:
         """
 
     def stats(self) -> RelayStats: ...
-    def close(self, *, restarting_in_seconds: float | None = None) -> None:
-        """Tell clients (frame Restarting) and close every connection. Idempotent."""
+    def announce_restart(self, seconds: float) -> None:
+        """Tell clients (frame Restarting) when to come back; all goes on until `close`, so that they may move."""
+
+    def close(self, *, restarting_in_seconds: float | None = None, drain_seconds: float = 0.0) -> None:
+        """Tell clients (frame Restarting) where a time is given, and close every connection. Idempotent.
+
+        What waits for clients is sent first, for at most `drain_seconds`.
+        """
 
 def derp_login(private_key: bytes, relay_key: bytes, *, prober: bool = False) -> bytes:
     """Make a client's login: the frame ClientInfo, for the relay with this key."""
@@ -477,6 +483,10 @@ class RelayStats:
     peer_gone_disconnected: int
     peer_gone_not_here: int
     unknown_frames: int
+    home_connections: int
+    dropped_by_kind: dict[str, int]
+    received_by_kind: dict[str, int]
+    average_queue_seconds: float
 
 @final
 class Impairer:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCIES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 30)
-_RELAY_GAUGES = ("clients", "connections")
+_RELAY_GAUGES = ("clients", "connections", "home_connections")
 _RELAY_COUNTERS = (
     "accepts",
     "bytes_received",
@@ -119,9 +119,24 @@ class _RelayCollector:
             yield GaugeMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=getattr(found, name))
         for name in _RELAY_COUNTERS:
             yield CounterMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=getattr(found, name))
-        dropped = CounterMetricFamily(
-            "coder_derp_server_packets_dropped_reason", "Dropped packets by reason.", labels=["reason"]
+        # Replicas do not relay for each other: all clients are local, none watches, nothing is forwarded.
+        yield GaugeMetricFamily("coder_derp_server_clients_local", "Of the relay.", value=found.clients)
+        for name in ("clients_remote", "watchers"):
+            yield GaugeMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=0)
+        for name in ("packets_forwarded_in", "packets_forwarded_out"):
+            yield CounterMetricFamily(f"coder_derp_server_{name}", "Of the relay.", value=0)
+        yield GaugeMetricFamily(
+            "coder_derp_server_average_queue_duration_ms",
+            "How long packets that had to wait for their receiver waited.",
+            value=found.average_queue_seconds * 1000,
         )
-        for reason, count in found.dropped_by_reason.items():
-            dropped.add_metric([reason], count)
-        yield dropped
+        yield _labelled("packets_dropped_reason", "Dropped packets by reason.", "reason", found.dropped_by_reason)
+        yield _labelled("packets_dropped_type", "Dropped packets by kind.", "type", found.dropped_by_kind)
+        yield _labelled("packets_received_kind", "Received packets by kind.", "kind", found.received_by_kind)
+
+
+def _labelled(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"coder_derp_server_{name}", text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family

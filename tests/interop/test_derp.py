@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -14,10 +15,12 @@ import pytest
 from tests.integration.engine.harness import Node, derp_map
 from tests.integration.relay.client import DERPClient
 from tests.integration.relay.test_server import HTTPClient, UpgradedClient, make_certificate, serve
+from tests.integration.relay.test_tls import serve as serve_tls
 from tests.interop.peers import Derper, built, run_derper
 from warren._engine import Relay, generate_key
 from warren.net import derp, stun
 from warren.relay.stun import StunServer
+from warren.server.certificates import TLSSettings
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +31,25 @@ def derper(tmp_path: Path) -> Generator[Derper]:
         yield running
 
 
+@asynccontextmanager
+async def under_tls(relay: Relay, folder: Path, by: str) -> AsyncGenerator[int]:
+    """Serve our relay under TLS that the engine ends, or OpenSSL in Python."""
+    certificate, key = make_certificate(folder)
+    if by == "OpenSSL":
+        async with serve(relay, ssl_certfile=certificate, ssl_keyfile=key) as port:
+            yield port
+    else:
+        async with serve_tls(relay, TLSSettings([certificate], [key])) as (port, _):
+            yield port
+
+
 @pytest.mark.anyio
-async def test_tailscales_prober_finds_our_relay_good(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["the engine", "OpenSSL"])
+async def test_tailscales_prober_finds_our_relay_good(tmp_path: Path, by: str) -> None:
     prober = built("derpprobe")
-    certificate, key = make_certificate(tmp_path)
     relay = Relay(generate_key())
     async with (
-        serve(relay, ssl_certfile=certificate, ssl_keyfile=key) as port,
+        under_tls(relay, tmp_path, by) as port,
         StunServer.open(port=0) as stun_server,
     ):
         node = {"RegionID": 999, "HostName": "localhost", "IPv4": "127.0.0.1", "IPv6": "::1", "InsecureForTests": True}

@@ -56,16 +56,27 @@ impl Relay {
         RelayStats::from_snapshot(py, &self.relay.stats())
     }
 
-    /// Tell clients (frame Restarting) and close every connection. Idempotent.
-    #[pyo3(signature = (*, restarting_in_seconds = None))]
-    fn close(&self, py: Python<'_>, restarting_in_seconds: Option<f64>) -> PyResult<()> {
-        let restarting_in = restarting_in_seconds
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(|error| InvalidConfig::new_err(format!("restarting_in_seconds: {error}")))?;
-        py.detach(|| self.relay.close(restarting_in));
+    /// Tell clients (frame Restarting) when to come back; all goes on until `close`.
+    fn announce_restart(&self, seconds: f64) -> PyResult<()> {
+        self.relay
+            .announce_restart(duration("seconds", seconds)?)
+            .map_err(|error| EngineClosed::new_err(error.to_string()))
+    }
+
+    /// Tell clients (frame Restarting) where a time is given, send what waits for them, for at most `drain_seconds`,
+    /// and close every connection. Idempotent.
+    #[pyo3(signature = (*, restarting_in_seconds = None, drain_seconds = 0.0))]
+    fn close(&self, py: Python<'_>, restarting_in_seconds: Option<f64>, drain_seconds: f64) -> PyResult<()> {
+        let restarting_in =
+            restarting_in_seconds.map(|seconds| duration("restarting_in_seconds", seconds)).transpose()?;
+        let drain = duration("drain_seconds", drain_seconds)?;
+        py.detach(|| self.relay.close(restarting_in, drain));
         Ok(())
     }
+}
+
+fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| InvalidConfig::new_err(format!("{name}: {error}")))
 }
 
 /// Counters since start, and gauges.
@@ -87,14 +98,19 @@ pub struct RelayStats {
     peer_gone_disconnected: u64,
     peer_gone_not_here: u64,
     unknown_frames: u64,
+    home_connections: u64,
+    dropped_by_kind: Py<pyo3::types::PyDict>,
+    received_by_kind: Py<pyo3::types::PyDict>,
+    average_queue_seconds: f64,
 }
 
 impl RelayStats {
     fn from_snapshot(py: Python<'_>, snapshot: &relay::Snapshot) -> PyResult<Self> {
-        let by_reason = pyo3::types::PyDict::new(py);
-        for (reason, count) in &snapshot.dropped_by_reason {
-            by_reason.set_item(reason, count)?;
-        }
+        let dict = |counts: &[(&'static str, u64)]| -> PyResult<Py<pyo3::types::PyDict>> {
+            let dict = pyo3::types::PyDict::new(py);
+            counts.iter().try_for_each(|(name, count)| dict.set_item(name, count))?;
+            Ok(dict.unbind())
+        };
         Ok(Self {
             clients: snapshot.clients,
             connections: snapshot.connections,
@@ -104,7 +120,7 @@ impl RelayStats {
             packets_received: snapshot.packets_received,
             packets_sent: snapshot.packets_sent,
             packets_dropped: snapshot.dropped_by_reason.iter().map(|(_, count)| count).sum(),
-            dropped_by_reason: by_reason.unbind(),
+            dropped_by_reason: dict(&snapshot.dropped_by_reason)?,
             got_ping: snapshot.got_ping,
             sent_pong: snapshot.sent_pong,
             home_moves_in: snapshot.home_moves_in,
@@ -112,6 +128,10 @@ impl RelayStats {
             peer_gone_disconnected: snapshot.peer_gone_disconnected,
             peer_gone_not_here: snapshot.peer_gone_not_here,
             unknown_frames: snapshot.unknown_frames,
+            home_connections: snapshot.home_connections,
+            dropped_by_kind: dict(&snapshot.dropped_by_kind)?,
+            received_by_kind: dict(&snapshot.received_by_kind)?,
+            average_queue_seconds: snapshot.average_queue_seconds,
         })
     }
 }

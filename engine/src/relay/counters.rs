@@ -1,6 +1,7 @@
 //! What a relay counts. Written by its thread, read by any.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One number; nothing is ordered by it.
 #[derive(Debug, Default)]
@@ -67,26 +68,71 @@ impl DropReason {
     }
 }
 
+/// What a packet is: the way to a better path, or what travels it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Disco,
+    Other,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Disco, Self::Other];
+
+    /// Name it as metrics do.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disco => "disco",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How much of the average one more packet is.
+const AVERAGE_OF: u64 = 64;
+
 macro_rules! counters {
     ($($name:ident),* $(,)?) => {
-        /// All counters of one relay. `clients` and `connections` are gauges.
+        /// All counters of one relay. `clients`, `connections` and `home_connections` are gauges.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(pub $name: Counter,)*
             dropped: [Counter; DropReason::ALL.len()],
+            dropped_kind: [Counter; Kind::ALL.len()],
+            received_kind: [Counter; Kind::ALL.len()],
+            /// Of the last packets, moving.
+            queued_nanos: AtomicU64,
         }
 
         /// The counters at one moment.
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Debug, Clone, PartialEq)]
         pub struct Snapshot {
             $(pub $name: u64,)*
             pub dropped_by_reason: Vec<(&'static str, u64)>,
+            pub dropped_by_kind: Vec<(&'static str, u64)>,
+            pub received_by_kind: Vec<(&'static str, u64)>,
+            pub average_queue_seconds: f64,
         }
 
         impl Counters {
             /// Count packets that were not delivered.
-            pub fn dropped(&self, reason: DropReason, count: usize) {
-                self.dropped[reason as usize].add(count);
+            pub fn dropped(&self, reason: DropReason, kind: Kind, count: usize) {
+                if count > 0 {
+                    self.dropped[reason as usize].add(count);
+                    self.dropped_kind[kind as usize].add(count);
+                }
+            }
+
+            /// Count a packet that came in.
+            pub fn received(&self, kind: Kind) {
+                self.packets_received.add_one();
+                self.received_kind[kind as usize].add_one();
+            }
+
+            /// Note how long a packet waited for its receiver. Only the relay's thread does.
+            pub fn queued(&self, waited: Duration) {
+                let before = self.queued_nanos.load(Ordering::Relaxed);
+                let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX) / AVERAGE_OF;
+                self.queued_nanos.store(before - before / AVERAGE_OF + waited, Ordering::Relaxed);
             }
 
             /// Read all of them.
@@ -97,15 +143,23 @@ macro_rules! counters {
                         .into_iter()
                         .map(|reason| (reason.name(), self.dropped[reason as usize].get()))
                         .collect(),
+                    dropped_by_kind: by_kind(&self.dropped_kind),
+                    received_by_kind: by_kind(&self.received_kind),
+                    average_queue_seconds: Duration::from_nanos(self.queued_nanos.load(Ordering::Relaxed)).as_secs_f64(),
                 }
             }
         }
     };
 }
 
+fn by_kind(counters: &[Counter]) -> Vec<(&'static str, u64)> {
+    Kind::ALL.into_iter().map(|kind| (kind.name(), counters[kind as usize].get())).collect()
+}
+
 counters!(
     clients,
     connections,
+    home_connections,
     accepts,
     bytes_received,
     bytes_sent,

@@ -37,6 +37,8 @@ struct Entry {
     writable: bool,
     /// Is in `runnable` or in `paused`.
     scheduled: bool,
+    /// Our side is over; we wait for the client to see it.
+    ended: bool,
 }
 
 struct Pause {
@@ -58,7 +60,8 @@ pub struct Driver {
     paused: Vec<Pause>,
     scratch: Scratch,
     swept_at: Instant,
-    closing: bool,
+    /// Set when closing: by then what waits for clients is sent or lost.
+    close_by: Option<Instant>,
 }
 
 impl Driver {
@@ -74,15 +77,19 @@ impl Driver {
             paused: Vec::new(),
             scratch: Scratch::new(),
             swept_at: Instant::now(),
-            closing: false,
+            close_by: None,
         }
     }
 
     /// Serve until told to close.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        while !self.closing {
-            if let Err(error) = self.poll.poll(&mut events, self.timeout(Instant::now())) {
+        loop {
+            let now = Instant::now();
+            if self.close_by.is_some_and(|by| by <= now || self.open == 0) {
+                return self.close_all(now);
+            }
+            if let Err(error) = self.poll.poll(&mut events, self.timeout(now)) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
                 }
@@ -99,6 +106,9 @@ impl Driver {
                 if event.is_writable() {
                     self.entry(id).into_iter().for_each(|entry| entry.writable = true);
                     self.flush(now, id);
+                    if self.close_by.is_some() {
+                        self.schedule(id);
+                    }
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     self.schedule(id);
@@ -106,7 +116,11 @@ impl Driver {
             }
             self.flush_dirty(now);
             self.resume(now);
-            self.take_turns(now);
+            if self.close_by.is_some() {
+                self.drain(now);
+            } else {
+                self.take_turns(now);
+            }
             self.sweep(now);
         }
     }
@@ -117,7 +131,7 @@ impl Driver {
         }
         let sweep = (self.open > 0).then_some(self.swept_at + SWEEP);
         let pause = self.paused.iter().map(|pause| pause.until).min();
-        let next = [sweep, pause].into_iter().flatten().min()?;
+        let next = [sweep, pause, self.close_by].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
 
@@ -125,9 +139,10 @@ impl Driver {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Add(arrival)) => self.add(now, arrival),
-                Ok(Command::Close { restarting_in }) => return self.shut_down(now, restarting_in),
+                Ok(Command::Announce(reconnect_in)) => self.announce(now, reconnect_in),
+                Ok(Command::Close { restarting_in, drain }) => return self.shut_down(now, restarting_in, drain),
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => return self.shut_down(now, None),
+                Err(TryRecvError::Disconnected) => return self.shut_down(now, None, Duration::ZERO),
             }
         }
     }
@@ -152,7 +167,7 @@ impl Driver {
             None => Stream::plain(socket),
             Some((session, sealed)) => Stream::tls(socket, *session, sealed),
         };
-        self.entries[id.slot] = Some(Entry { id, stream, writable: true, scheduled: false });
+        self.entries[id.slot] = Some(Entry { id, stream, writable: true, scheduled: false, ended: false });
         self.open += 1;
         if !initial.is_empty() {
             if let Err(fault) = self.hub.handle_bytes(now, id, &mut initial) {
@@ -284,14 +299,52 @@ impl Driver {
         }
     }
 
-    fn shut_down(&mut self, now: Instant, restarting_in: Option<Duration>) {
-        self.closing = true;
+    fn announce(&mut self, now: Instant, reconnect_in: Duration) {
+        self.hub.announce_restart(reconnect_in);
+        self.flush_dirty(now);
+    }
+
+    fn shut_down(&mut self, now: Instant, restarting_in: Option<Duration>, drain: Duration) {
+        self.close_by = Some(now + drain);
         if let Some(reconnect_in) = restarting_in {
-            self.hub.announce_restart(reconnect_in);
-            self.flush_dirty(now);
+            self.announce(now, reconnect_in);
         }
         for id in self.hub.all() {
-            self.close(now, id, Some(Fault::WebSocket(CloseCode::GoingAway)));
+            self.hub.farewell(id, Fault::WebSocket(CloseCode::GoingAway));
+            self.flush(now, id);
+            self.schedule(id);
+        }
+    }
+
+    /// End our side of connections that have got all that waited for them, and wait for the client to see it: closing
+    /// at once, with something of its unread, would destroy what is still on its way there.
+    fn drain(&mut self, now: Instant) {
+        for _ in 0..self.runnable.len() {
+            let Some(id) = self.runnable.pop_front() else { return };
+            let unwritten = !self.hub.unwritten(id).is_empty();
+            let Some(entry) = self.entries.get_mut(id.slot).and_then(Option::as_mut).filter(|entry| entry.id == id)
+            else {
+                continue;
+            };
+            entry.scheduled = false;
+            if unwritten || entry.stream.pending() {
+                continue;
+            }
+            if !entry.ended {
+                entry.ended = true;
+                entry.stream.end();
+            }
+            match entry.stream.discard(&mut self.scratch) {
+                Ok(true) => self.schedule(id),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(false) | Err(_) => self.close(now, id, None),
+            }
+        }
+    }
+
+    fn close_all(&mut self, now: Instant) {
+        for id in self.hub.all() {
+            self.close(now, id, None);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::counters::{Counters, DropReason};
+use super::counters::{Counters, DropReason, Kind};
 use super::input::{Fault, Input, Item};
 use super::outbox::Outbox;
 use super::websocket::CloseCode;
@@ -194,8 +194,9 @@ impl Hub {
     /// Note that a connection took this much; 0 when its socket is full.
     pub fn handle_written(&mut self, now: Instant, id: ConnectionId, count: usize) {
         self.counters.bytes_sent.add(count);
+        let counters = Arc::clone(&self.counters);
         let Some(connection) = self.get(id) else { return };
-        connection.outbox.advance(count);
+        connection.outbox.advance(now, count, |waited| counters.queued(waited));
         connection.stalled_since = match (connection.outbox.unwritten(), count) {
             ([], _) => None,
             (_, 0) => connection.stalled_since.or(Some(now)),
@@ -274,9 +275,14 @@ impl Hub {
         }
         let connection = self.connections.remove(id.slot);
         self.counters.connections.take_one();
-        self.counters.dropped(DropReason::GoneDisconnected, connection.outbox.queued_packets());
+        let (disco, others) = connection.outbox.queued_packets();
+        self.counters.dropped(DropReason::GoneDisconnected, Kind::Disco, disco);
+        self.counters.dropped(DropReason::GoneDisconnected, Kind::Other, others);
         if !connection.outbox.unwritten().is_empty() {
-            self.counters.dropped(DropReason::WriteError, 1);
+            self.counters.dropped(DropReason::WriteError, Kind::Other, 1);
+        }
+        if connection.home {
+            self.counters.home_connections.take_one();
         }
         let Some(key) = connection.key else { return };
         if !self.leave(&key, id) {
@@ -373,29 +379,31 @@ impl Hub {
     }
 
     fn deliver(&mut self, now: Instant, from: ConnectionId, to: &Key, packet: &[u8]) {
-        self.counters.packets_received.add_one();
+        let kind = if disco::is_disco(packet) { Kind::Disco } else { Kind::Other };
+        self.counters.received(kind);
         let Some(peer) = self.peers.get(to) else {
-            self.counters.dropped(DropReason::UnknownDestination, 1);
-            if disco::is_disco(packet) {
+            self.counters.dropped(DropReason::UnknownDestination, kind, 1);
+            if kind == Kind::Disco {
                 self.say_not_here(now, from, to);
             }
             return;
         };
         let Some(receiver) = peer.active else {
-            self.counters.dropped(DropReason::DuplicateClient, 1);
+            self.counters.dropped(DropReason::DuplicateClient, kind, 1);
             return;
         };
         let Some(sender) = self.get(from) else { return };
         let Some(key) = sender.key else { return };
         sender.sent_to.insert(*to, receiver);
         let Some(connection) = self.get(receiver) else { return };
-        let outcome = connection.outbox.put_packet(&key, packet);
+        let outcome = connection.outbox.put_packet(now, &key, packet);
         if connection.outbox.congested() {
             self.congested = Some(receiver);
         }
         self.counters.packets_sent.add(1 - outcome.dropped_tail);
-        self.counters.dropped(DropReason::QueueHead, outcome.dropped_head);
-        self.counters.dropped(DropReason::QueueTail, outcome.dropped_tail);
+        // Disco makes room for disco only, and data for data.
+        self.counters.dropped(DropReason::QueueHead, kind, outcome.dropped_head);
+        self.counters.dropped(DropReason::QueueTail, kind, outcome.dropped_tail);
         self.mark_dirty(receiver);
     }
 
@@ -421,8 +429,13 @@ impl Hub {
             return;
         }
         connection.home = home;
-        let moves = if home { &self.counters.home_moves_in } else { &self.counters.home_moves_out };
-        moves.add_one();
+        if home {
+            self.counters.home_moves_in.add_one();
+            self.counters.home_connections.add_one();
+        } else {
+            self.counters.home_moves_out.add_one();
+            self.counters.home_connections.take_one();
+        }
     }
 
     /// Of several connections with one key, packets go to the one that sent last.

@@ -5,6 +5,8 @@
 
 mod counters;
 mod driver;
+#[cfg(test)]
+mod fuzz_tests;
 mod hub;
 mod input;
 mod outbox;
@@ -28,7 +30,13 @@ use crate::wire::keys::{self, Key};
 /// What the handle asks of the thread.
 enum Command {
     Add(Arrival),
-    Close { restarting_in: Option<Duration> },
+    /// Tell clients when to come back, and go on until they are told to close.
+    Announce(Duration),
+    /// Send what waits for clients, for at most `drain`, and end.
+    Close {
+        restarting_in: Option<Duration>,
+        drain: Duration,
+    },
 }
 
 /// A connection that a relay takes over.
@@ -123,12 +131,23 @@ impl Relay {
         self.counters.snapshot()
     }
 
-    /// Tell clients that we restart, where a time is given; close every connection and end the thread.
-    pub fn close(&self, restarting_in: Option<Duration>) {
+    /// Tell clients that we restart and when to come back; until the end all goes on, so that they may move meanwhile.
+    ///
+    /// # Errors
+    /// The relay is closed.
+    pub fn announce_restart(&self, reconnect_in: Duration) -> io::Result<()> {
+        let intake = self.intake()?;
+        intake.sender.send(Command::Announce(reconnect_in)).map_err(|_| closed())?;
+        intake.waker.wake()
+    }
+
+    /// Tell clients that we restart, where a time is given; close every connection and end the thread. What waits for
+    /// clients is sent first, for at most `drain`.
+    pub fn close(&self, restarting_in: Option<Duration>, drain: Duration) {
         let running = self.running.lock().ok().and_then(|mut running| running.take());
         let Some((intake, thread)) = running else { return };
         // Either may fail only because the thread has ended, which is what we want.
-        let _ = intake.sender.send(Command::Close { restarting_in });
+        let _ = intake.sender.send(Command::Close { restarting_in, drain });
         let _ = intake.waker.wake();
         let _ = thread.join();
     }
@@ -136,7 +155,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.close(None);
+        self.close(None, Duration::ZERO);
     }
 }
 

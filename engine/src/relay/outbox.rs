@@ -1,6 +1,7 @@
 //! What waits to be written to one connection.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::websocket;
 use crate::wire::derp::{self, Frame, FrameType};
@@ -28,14 +29,20 @@ pub struct Outcome {
     pub dropped_tail: usize,
 }
 
-#[derive(Debug, Default)]
+struct Queued {
+    from: Key,
+    packet: Box<[u8]>,
+    since: Instant,
+}
+
+#[derive(Default)]
 struct Queue {
-    packets: VecDeque<(Key, Box<[u8]>)>,
+    packets: VecDeque<Queued>,
     bytes: usize,
 }
 
 impl Queue {
-    fn push(&mut self, from: &Key, packet: &[u8]) -> Outcome {
+    fn push(&mut self, now: Instant, from: &Key, packet: &[u8]) -> Outcome {
         let mut outcome = Outcome::default();
         while self.packets.len() >= QUEUE_LEN || self.bytes + packet.len() > QUEUE_BYTES {
             // Old news is worth less than new.
@@ -45,13 +52,13 @@ impl Queue {
             outcome.dropped_head += 1;
         }
         self.bytes += packet.len();
-        self.packets.push_back((*from, packet.into()));
+        self.packets.push_back(Queued { from: *from, packet: packet.into(), since: now });
         outcome
     }
 
-    fn pop(&mut self) -> Option<(Key, Box<[u8]>)> {
+    fn pop(&mut self) -> Option<Queued> {
         let popped = self.packets.pop_front()?;
-        self.bytes -= popped.1.len();
+        self.bytes -= popped.packet.len();
         Some(popped)
     }
 
@@ -61,7 +68,7 @@ impl Queue {
 }
 
 /// The writing side of one connection. Holds no memory while there is nothing to write.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     websocket: bool,
     ready: Vec<u8>,
@@ -112,14 +119,14 @@ impl Outbox {
     }
 
     /// Put a packet for this client; queues and drops as need be.
-    pub fn put_packet(&mut self, from: &Key, packet: &[u8]) -> Outcome {
+    pub fn put_packet(&mut self, now: Instant, from: &Key, packet: &[u8]) -> Outcome {
         let queues_empty = self.data.packets.is_empty() && self.disco.packets.is_empty();
         if queues_empty && self.waiting() < READY_BYTES {
             self.frame_packet(from, packet);
             return Outcome::default();
         }
         let queue = if disco::is_disco(packet) { &mut self.disco } else { &mut self.data };
-        queue.push(from, packet)
+        queue.push(now, from, packet)
     }
 
     /// Say what to write next; empty when all is written.
@@ -127,8 +134,8 @@ impl Outbox {
         &self.ready[self.written..]
     }
 
-    /// Note that this much was written, and frame what was queued meanwhile.
-    pub fn advance(&mut self, count: usize) {
+    /// Note that this much was written, and frame what was queued meanwhile; `waited` hears how long each was.
+    pub fn advance(&mut self, now: Instant, count: usize, mut waited: impl FnMut(Duration)) {
         self.written += count;
         if self.written == self.ready.len() {
             self.ready.clear();
@@ -145,8 +152,9 @@ impl Outbox {
             if disco.is_none() && data.is_none() {
                 break;
             }
-            for (from, packet) in [disco, data].into_iter().flatten() {
-                self.frame_packet(&from, &packet);
+            for queued in [disco, data].into_iter().flatten() {
+                waited(now.saturating_duration_since(queued.since));
+                self.frame_packet(&queued.from, &queued.packet);
             }
         }
     }
@@ -161,9 +169,9 @@ impl Outbox {
         self.waiting() > MAX_READY_BYTES
     }
 
-    /// Count the packets that are lost when the connection ends now.
-    pub fn queued_packets(&self) -> usize {
-        self.data.packets.len() + self.disco.packets.len()
+    /// Count the packets that are lost when the connection ends now: disco, and others.
+    pub fn queued_packets(&self) -> (usize, usize) {
+        (self.disco.packets.len(), self.data.packets.len())
     }
 
     /// Give back memory that an idle connection does not need.

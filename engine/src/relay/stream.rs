@@ -1,6 +1,7 @@
 //! The socket of a relay's connection, under TLS or not. Nothing here blocks.
 
 use std::io::{self, ErrorKind, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::Socket;
@@ -128,14 +129,29 @@ impl Stream {
         Ok(Written::Bytes(covered))
     }
 
-    /// End our side as well as can be without waiting.
-    pub fn close(&mut self) {
+    /// End our side behind what was written; the other side may still be read.
+    pub fn end(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.session.close(&mut tls.out);
             let _ = self.socket.send(&tls.out[tls.sent..]);
+            tls.clear();
         }
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Read once, for nobody; says whether there may be more.
+    ///
+    /// # Errors
+    /// As sockets have them.
+    pub fn discard(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
+        self.socket.read(&mut scratch.input).map(|count| count > 0)
+    }
+
+    /// End both sides, without waiting for anything.
+    pub fn close(&mut self) {
+        self.end();
         // Someone else may hold the same socket for a moment: closing our descriptor alone would not end it.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 

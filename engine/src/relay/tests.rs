@@ -206,19 +206,22 @@ fn a_congested_receiver_is_named_until_it_stalls() {
 
 #[test]
 fn full_queues_drop_the_oldest_and_count_it() {
+    let now = Instant::now();
     let mut outbox = Outbox::new(false);
     let mut dropped = 0;
     for number in 0..2000_u32 {
         let mut packet = vec![0; 1200];
         packet[..4].copy_from_slice(&number.to_be_bytes());
-        dropped += outbox.put_packet(&[1; 32], &packet).dropped_head;
+        dropped += outbox.put_packet(now, &[1; 32], &packet).dropped_head;
     }
     let mut decoder = derp::Decoder::new();
     let mut numbers = Vec::new();
     while !outbox.unwritten().is_empty() {
         // Not a whole number of frames.
         let bytes = outbox.unwritten()[..outbox.unwritten().len().min(10_001)].to_vec();
-        outbox.advance(bytes.len());
+        outbox.advance(now + Duration::from_millis(5), bytes.len(), |waited| {
+            assert_eq!(waited, Duration::from_millis(5))
+        });
         decoder.feed(&bytes);
         while let Some(Frame::RecvPacket { packet, .. }) = decoder.next_frame().unwrap() {
             numbers.push(u32::from_be_bytes(*packet.first_chunk().unwrap()));
@@ -232,11 +235,12 @@ fn full_queues_drop_the_oldest_and_count_it() {
 
 #[test]
 fn a_packet_of_64_kib_finds_room_by_dropping_many() {
+    let now = Instant::now();
     let mut outbox = Outbox::new(true);
     let large = vec![0; derp::MAX_PACKET_LEN];
-    let outcomes: Vec<_> = (0..100).map(|_| outbox.put_packet(&[1; 32], &large)).collect();
+    let outcomes: Vec<_> = (0..100).map(|_| outbox.put_packet(now, &[1; 32], &large)).collect();
     assert!(outcomes.iter().all(|outcome| outcome.dropped_tail == 0));
-    assert!(outbox.queued_packets() <= 32, "two MiB");
+    assert!(outbox.queued_packets().1 <= 32, "two MiB");
 }
 
 /// Mask a message as a client does, in fragments, with a ping between them.

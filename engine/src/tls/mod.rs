@@ -5,6 +5,7 @@
 //! relay's leaves this thread for the relay's: from then on its bytes pass through neither Python nor a second socket.
 
 mod config;
+mod connection;
 mod driver;
 mod session;
 #[cfg(test)]

@@ -8,6 +8,7 @@ does, because only OpenSSL can do what an operator asks for, the bytes are pumpe
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import socket
@@ -25,6 +26,8 @@ from warren.relay.pump import Pump
 log = structlog.get_logger()
 
 DERP_PATH = b"/derp"
+HEAD_SECONDS = 30.0
+"""How long a client may take over a request's head, which costs it a packet and us a connection."""
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NEEDS_UPGRADE = b"DERP requires connection upgrade"
 _WRONG_SUBPROTOCOL = b"client must speak the derp subprotocol"
@@ -111,8 +114,31 @@ class _DERPProtocol(HttpToolsProtocol):
 
     relay: Relay
     _derp: Accept | Refuse | None = None
+    _head_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._await_head()
+        super().on_message_begin()
+
+    def _await_head(self) -> None:
+        self._head_came()
+        self._head_late = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _head_came(self) -> None:
+        if self._head_late is not None:
+            self._head_late.cancel()
+            self._head_late = None
 
     def on_headers_complete(self) -> None:
+        self._head_came()
         assert self.parser is not None  # it is calling us
         path = httptools.parse_url(self.url).path
         method = self.parser.get_method()

@@ -68,6 +68,18 @@ def server_context(settings: TLSSettings, now: datetime) -> ssl.SSLContext:
     return first
 
 
+def replace_certificates(held: ssl.SSLContext, new: ssl.SSLContext) -> None:
+    """Let connections that come by a context in use be shown the certificates of another."""
+    choose = new.sni_callback
+
+    def use(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = new
+        if choose is not None:
+            choose(connection, name, context)  # pyright: ignore[reportArgumentType]  typed narrower than documented
+
+    held.sni_callback = use  # pyright: ignore[reportAttributeAccessIssue]  as above
+
+
 def engine_config(settings: TLSSettings) -> TLSConfig:
     """Read certificates, which were checked before, for TLS in the engine.
 

@@ -16,6 +16,7 @@ import uvicorn
 from warren._engine import TLSConfig, TLSServer
 from warren.errors import Unavailable
 from warren.server import tls as engine_tls
+from warren.server.certificates import replace_certificates
 
 log = structlog.get_logger()
 
@@ -96,6 +97,7 @@ async def serving(
         config.ssl = tls
     server = _Server(config)
     handle = Server(server)
+    handle.context = tls if isinstance(tls, ssl.SSLContext) else None
     in_engine = isinstance(tls, TLSConfig)
     stopped = anyio.Event()
     async with anyio.create_task_group() as tasks:
@@ -131,14 +133,20 @@ class Server:
 
     tls: TLSServer | None = None
     """What ends TLS, where the engine does."""
+    context: ssl.SSLContext | None = None
+    """By what OpenSSL ends TLS, where the engine cannot."""
 
     def __init__(self, server: uvicorn.Server) -> None:
         self._server = server
 
-    def reload(self, config: TLSConfig) -> None:
-        """Show other certificates from the next handshake on; nothing where the engine does not end TLS."""
-        if self.tls is not None:
-            self.tls.reload(config)
+    def reload(self, tls: TLSConfig | ssl.SSLContext) -> None:
+        """Show other certificates from the next handshake on, by whoever ends TLS here."""
+        if self.tls is not None and isinstance(tls, TLSConfig):
+            self.tls.reload(tls)
+        elif isinstance(self.context, ssl.SSLContext) and isinstance(tls, ssl.SSLContext):
+            replace_certificates(self.context, tls)
+        else:
+            log.warning("tls.restart_needed", reason="the new certificates need another implementation of TLS")
 
     def stop(self) -> None:
         """Accept no more; leaving the context waits for requests in flight."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,14 +15,14 @@ import anyio
 import structlog
 from psycopg import AsyncConnection
 
-from warren._engine import InvalidConfig, TLSConfig
 from warren.api.app import complete_app
 from warren.api.parts import Parts
-from warren.clock import Clock, SystemClock
+from warren.clock import SystemClock
 from warren.metrics import CONTENT_TYPE, Metrics
 from warren.relay.stun import StunServer
 from warren.server import purge, relay_map
-from warren.server.certificates import TLSSettings, client_context, engine_config, server_context
+from warren.server.certificate_watch import follow, tls_context
+from warren.server.certificates import TLSSettings, client_context
 from warren.server.compose import VERSION, compose, control_plane_config
 from warren.server.control_plane import open_control_plane
 from warren.server.fleet_metrics import FleetMetrics
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RESTART_SECONDS = 2.0  # what clients of the relay are told
+DRAIN_SECONDS = 1.0  # how long the relay may take to send what waits for clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
     """
     settings = loaded.settings
     clock = SystemClock()
-    context = _tls_context(_tls(settings), clock) if settings.tls_enable else None
+    context = tls_context(_tls(settings), clock) if settings.tls_enable else None
     async with AsyncExitStack() as stack:
         http = None
         if address := settings.address or settings.http_address:
@@ -110,7 +110,8 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         if http is not None:
             await stack.enter_async_context(serving(app, http, protocol=protocol))
         if tls is not None:
-            await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=context))
+            server = await stack.enter_async_context(serving(app, tls, protocol=protocol, tls=context))
+            tasks.start_soon(follow, _tls(settings), clock, server.reload)
         plane.serving.set()
         await stack.enter_async_context(relaying.watched(access_url, plane.coordination.derp_maps))
         log.info("server.started", url=url, access_url=access_url, version=VERSION)
@@ -118,6 +119,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
             yield Started(tuple(urls), access_url, database_url, parts)
         finally:
             log.info("server.stopping")
+            relaying.announce_stop()
 
 
 def _host(name: Any) -> str:
@@ -216,19 +218,14 @@ class _Relaying:
             tasks.cancel_scope.cancel()
 
     def __exit__(self, *_: object) -> None:
-        """Tell clients to come back, and close."""
+        """Close, after what waits for clients."""
         if self._relay is not None:
-            self._relay.close(restarting_in_seconds=RESTART_SECONDS)
+            self._relay.close(drain_seconds=DRAIN_SECONDS)
 
-
-def _tls_context(settings: TLSSettings, clock: Clock) -> TLSConfig | ssl.SSLContext:
-    """Check certificates, and say who will serve them: the engine, or OpenSSL where only it can."""
-    context = server_context(settings, clock.now())
-    try:
-        return engine_config(settings)
-    except InvalidConfig as error:
-        log.info("tls.served_by_openssl", reason=str(error))
-        return context
+    def announce_stop(self) -> None:
+        """Tell clients when to come back; those that have another relay move there while this one still works."""
+        if self._relay is not None:
+            self._relay.announce_restart(RESTART_SECONDS)
 
 
 def _tls(settings: Settings) -> TLSSettings:

@@ -325,6 +325,31 @@ async def test_answers_probes_and_leaves_the_rest_to_the_application(relay: Rela
         await anyio.to_thread.run_sync(story, port)
 
 
+async def test_who_takes_too_long_over_a_request_is_closed(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warren.relay.server.HEAD_SECONDS", 0.3)
+
+    def story(port: int) -> None:
+        with HTTPClient(port) as silent, HTTPClient(port) as slow, HTTPClient(port) as again:
+            slow.sock.sendall(b"GET /derp HTTP/1.1\r\nHost:")
+            again.ask("GET /first HTTP/1.1")
+            assert again.answer()[0] == "200 OK"
+            again.sock.sendall(b"GET /derp HT")
+            for client in (silent, slow, again):
+                assert client.closed()
+
+    def patient(port: int) -> None:
+        http = HTTPClient(port)
+        http.ask("Upgrade: DERP", "Connection: Upgrade")
+        assert http.answer()[0] == "101 Switching Protocols"
+        with UpgradedClient(http).login() as client, HTTPClient(port) as other:
+            assert other.closed(), "so much time has passed"
+            assert client.sync() == []
+
+    async with serve(relay) as port:
+        await anyio.to_thread.run_sync(story, port)
+        await anyio.to_thread.run_sync(patient, port)
+
+
 async def test_survives_the_end_of_the_http_server(relay: Relay) -> None:
     async with serve(relay) as port:
         client = await anyio.to_thread.run_sync(upgrade, port)

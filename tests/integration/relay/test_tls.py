@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +318,6 @@ async def test_half_open_connections_make_room_for_new_ones(relay: Relay, author
             idle[0].settimeout(TIMEOUT_SECONDS)
             assert idle[0].recv(1) == b"", "the oldest was closed"
 
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > 0 and hard < 8192 else 8192, hard))
     try:
@@ -327,6 +327,50 @@ async def test_half_open_connections_make_room_for_new_ones(relay: Relay, author
             assert stats(server)["handshakes_dropped"] >= 10
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_when_descriptors_run_out_those_connected_are_served_and_the_others_wait(
+    relay: Relay, authority: Authority
+) -> None:
+    context = authority.client_context()
+
+    def story(port: int, server: Server) -> None:
+        good = upgrade(port, context=context)
+        late = socket.socket()
+        late.settimeout(30)
+        with good:
+            with descriptors_used_up():
+                late.connect(("127.0.0.1", port))
+                while not stats(server)["accept_pauses"]:
+                    good.sync()
+            with context.wrap_socket(late, server_hostname="localhost") as secure:
+                secure.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert secure.recv(15) == b"HTTP/1.1 200 OK"
+            assert good.sync() == []
+
+    async with serve(relay, settings(authority.issue("server"))) as (port, server):
+        with anyio.fail_after(30):
+            await anyio.to_thread.run_sync(story, port, server)
+
+
+@contextlib.contextmanager
+def descriptors_used_up() -> Generator[None]:
+    """Let this process open no more."""
+    taken: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in taken:
+            os.close(each)
 
 
 async def test_leaves_nothing_behind(relay: Relay, authority: Authority) -> None:

@@ -144,7 +144,7 @@ async def test_https_with_the_operators_certificate_and_metrics_beside(database_
         async with httpx2.AsyncClient() as client:
             text = (await client.get(f"http://127.0.0.1:{metrics_port}/metrics")).text
         assert 'coderd_api_requests_processed_total{code="200",method="GET",path="/api/v2/buildinfo"} 1.0' in text
-        assert "coder_derp_server_accepts_total 0.0" in text
+        assert "coder_derp_server_accepts_total " in text
 
 
 async def test_files_come_back_as_they_went_and_as_zip(server: Site, tmp_path: Path) -> None:
