@@ -18,6 +18,9 @@ from warren.errors import ProtocolError, Unavailable
 from warren.rpc import yamux
 
 WRITE_BUFFER_BYTES = 256 * 1024
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+"""Who asks on and on and reads no answer is not read from while more than this waits. Far above what streams leave in
+the buffer: two ends that both wait for room to answer would wait for ever."""
 KEEPALIVE_SECONDS = 30.0
 PING_TIMEOUT_SECONDS = 10.0
 """How long the peer may take to answer a ping, or to take what we write."""
@@ -126,9 +129,9 @@ class Multiplexer:
         """Have the writer look again."""
         self._writable.set()
 
-    async def wait_room(self) -> None:
-        """Wait until the write buffer has room."""
-        while self._session.pending_bytes() > WRITE_BUFFER_BYTES and not self.closed.is_set():
+    async def wait_room(self, limit: int = WRITE_BUFFER_BYTES) -> None:
+        """Wait until no more than `limit` bytes wait to be written."""
+        while self._session.pending_bytes() > limit and not self.closed.is_set():
             drained = self._drained
             await drained.wait()
 
@@ -157,6 +160,7 @@ class Multiplexer:
                     self._dispatch(event)
                 if self._session.pending_bytes():
                     self.wake_writer()
+                    await self.wait_room(MAX_UNSENT_BYTES)
         except LOST:
             self.close()
 

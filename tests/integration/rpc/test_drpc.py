@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from warren.errors import Invalid, RemoteError, RemoteProtocolError, Unavailable, Unimplemented
-from warren.rpc import drpc
+from warren.rpc import drpc, multiplexer
 from warren.rpc._pb import agent_pb2, tailnet_pb2
 from warren.rpc.drpc import Call, Client, Handler
 from warren.rpc.memory import stream_pair
@@ -46,6 +46,22 @@ async def test_a_unary_call_carries_more_than_a_window() -> None:
         for _ in range(3):
             manifest = await client.unary(AgentAPI.GetManifest, agent_pb2.GetManifestRequest())
             assert len(manifest.agent_name) == 3_000_000
+
+
+async def test_who_asks_and_never_reads_is_not_heard_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiplexer, "MAX_UNSENT_BYTES", 256 * 1024)
+    pings = bytes.fromhex("000200010000000000000007") * 4096
+    hostile, ours = await stream_pair()
+    async with hostile, Multiplexer(ours, client=False) as server:
+        # What the sockets between the two hold is bounded too, so at some point nothing more is taken.
+        with anyio.move_on_after(60) as patience:
+            while True:
+                with anyio.move_on_after(2) as attempt:
+                    await hostile.send(pings)
+                if attempt.cancelled_caught:
+                    break
+                assert server.session.pending_bytes() <= 2 * multiplexer.MAX_UNSENT_BYTES
+        assert not patience.cancelled_caught, "its pings were taken for ever"
 
 
 async def test_calls_leave_no_stream_behind() -> None:
