@@ -8,6 +8,9 @@ UV_VERSION := 0.13.8
 UV := .tools/bin/uv
 RUN := .venv/bin/
 
+# What needs namespaces is its own root, where the user is not.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --)
+
 # Rust's work is kept outside the checkout, so that a second clone builds in seconds.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export UV_COMPILE_BYTECODE := 1
@@ -92,7 +95,7 @@ e2e: ## The shipped commands, as a user would
 	$(RUN)pytest tests/e2e
 
 lab: ## Networks with NATs and faults, in namespaces
-	$(RUN)pytest tests/netlab
+	$(AS_ROOT) $(RUN)pytest tests/netlab
 
 interop: ## Other implementations
 	$(RUN)pytest tests/interop

@@ -28,22 +28,35 @@ NOT_YET = {
 }
 
 
-def _sample() -> list[object]:
-    """Every kind with the most common one, and what else makes a difference; `make netlab` runs all pairs."""
-    names = [f"{kind.name}+easy" for kind in KINDS]
-    names += ["hard+hard", "public+hard", "full-cone+hard", "restricted+hard", "firewall+hard"]
-    names += ["cgnat+cgnat", "dual+dual", "v6-only+v6-only", "dual+v6-only"]
-    names += ["same-lan", "hairpin", "no-hairpin", "vpn", "vpn-no-stun"]
-    return [pytest.param(name, marks=_marks(name)) for name in names]
+PAIRS = (
+    # Every kind with the most common one, and what else makes a difference; `make netlab` runs all pairs.
+    *(f"{kind.name}+easy" for kind in KINDS),
+    *("hard+hard", "public+hard", "full-cone+hard", "restricted+hard", "firewall+hard"),
+    *("cgnat+cgnat", "dual+dual", "v6-only+v6-only", "dual+v6-only"),
+    *("same-lan", "hairpin", "no-hairpin", "vpn", "vpn-no-stun"),
+)
+JOBS = 4
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    """What became of all pairs: they wait more than they work, so several run at a time."""
+    found = {name: scenario.choose([name])[0] for name in PAIRS}
+
+    async def run() -> list[Report]:
+        options = scenario.Options()
+        return await scenario.run_all(list(found.values()), options, jobs=JOBS, show=lambda _: None)
+
+    return dict(zip(found, anyio.run(run), strict=True))
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.xfail(reason=NOT_YET[side], strict=False) for side in name.split("+") if side in NOT_YET]
 
 
-@pytest.mark.parametrize("name", _sample())
-def test_a_pair_gets_the_path_that_physics_allow(name: str) -> None:
-    report = _run(name)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in PAIRS])
+def test_a_pair_gets_the_path_that_physics_allow(name: str, reports: dict[str, Report]) -> None:
+    report = reports[name]
     assert report.good, report
     assert report.first_byte_seconds is not None
     assert report.first_byte_seconds < FIRST_BYTE_SECONDS

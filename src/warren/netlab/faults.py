@@ -45,7 +45,7 @@ async def cut(name: str, world: World) -> Report:
         await anyio.to_thread.run_sync(world.core.nft, "delete table inet cut")
         back = await _until(pair, Path.DIRECT, since=restored_at)
         await stream.wait_bytes(FLOW_BYTES)
-        ending = pair.stats()
+        ending = await _ending(pair, Path.DIRECT)
     return _report(name, Path.DIRECT, ending, stream, lost=lost, back=back)
 
 
@@ -60,7 +60,7 @@ async def relay_restart(name: str, world: World) -> Report:
         await stream.wait_bytes(FLOW_BYTES)
         back = time.monotonic() - restarted_at
         await stream.wait_bytes(FLOW_BYTES)
-        ending = pair.stats()
+        ending = await _ending(pair, Path.RELAY)
     return _report(name, Path.RELAY, ending, stream, back=back)
 
 
@@ -79,7 +79,7 @@ async def roam(name: str, world: World) -> Report:
         await stream.wait_bytes(FLOW_BYTES)
         back = await _until(pair, Path.DIRECT, since=moved_at)
         await stream.wait_bytes(FLOW_BYTES)
-        ending = pair.stats()
+        ending = await _ending(pair, Path.DIRECT)
     return _report(name, Path.DIRECT, ending, stream, back=back)
 
 
@@ -98,7 +98,7 @@ async def flap(name: str, world: World) -> Report:
         await stream.wait_bytes(FLOW_BYTES)
         back = await _until(pair, Path.DIRECT, since=ended_at)
         await stream.wait_bytes(FLOW_BYTES)
-        ending = pair.stats()
+        ending = await _ending(pair, Path.DIRECT)
     return _report(name, Path.DIRECT, ending, stream, back=back)
 
 
@@ -121,6 +121,12 @@ async def _until(pair: Pair, path: Path, *, since: float) -> float:
             await anyio.sleep(POLL_SECONDS / 5)
         return time.monotonic() - since
     raise Unavailable(f"the path is not {path.value} after {CHANGE_SECONDS:.0f} s: {pair.stats().reason}")
+
+
+async def _ending(pair: Pair, wanted: Path) -> _engine.PeerStats:
+    """Give the path in the end a moment to be the wanted one, and return what there is to say of it."""
+    await _until(pair, wanted, since=time.monotonic())
+    return pair.stats()
 
 
 def _path(pair: Pair) -> Path:

@@ -13,10 +13,10 @@ import anyio.to_thread
 
 from warren import _engine
 from warren.netlab.certificates import Authority
-from warren.netlab.kinds import Expected, Kind, Outbound, Path, expected
+from warren.netlab.kinds import Expected, Outbound, Path
 from warren.netlab.namespace import Namespace
 from warren.netlab.node import ECHO_PORT, SOURCE_PORT, LabNode, find_home, keep_introduced, new_config, serving
-from warren.netlab.report import Outcome
+from warren.netlab.report import Outcome, Seen
 from warren.netlab.services import (
     RELAY_NAME,
     RelayServer,
@@ -35,6 +35,7 @@ SETTLE_SECONDS = 4.0
 SETTLE_PINGS = 3
 """A path that stays relayed is believed once every endpoint was asked this often, or the time above is up."""
 POLL_SECONDS = 0.05
+CHECK_SECONDS = 15.0
 MEASURE_SECONDS = 1.0
 
 
@@ -120,7 +121,16 @@ async def run(pair: Pair, wanted: Expected) -> Outcome:
         throughput = await anyio.to_thread.run_sync(_measure, source)
     stats = pair.stats()
     path = Path.DIRECT if stats.direct else Path.RELAY
-    return Outcome(path, stats.endpoint, stats.reason, first_byte, direct, throughput)
+    seen = (await look(pair.one), await look(pair.other))
+    return Outcome(path, stats.endpoint, stats.reason, first_byte, direct, throughput, seen)
+
+
+async def look(node: Node) -> Seen:
+    """Let a node measure its network once more, and say what it found."""
+    with anyio.fail_after(CHECK_SECONDS):
+        net = await node.netcheck()
+    outside = net.global_v4.rpartition(":")[0]
+    return Seen(net.udp, net.ipv4, net.ipv6, net.mapping_varies_by_destination, outside)
 
 
 async def run_sites(
@@ -135,11 +145,6 @@ async def run_sites(
     """Run a node at each of two sites."""
     async with two_nodes(world, one, other, more_stun=more_stun, more_stun_in=more_stun_in) as pair:
         return await run(pair, wanted)
-
-
-async def run_kinds(one: Kind, other: Kind, world: World) -> Outcome:
-    """Run a pair of kinds, each at a site of its own."""
-    return await run_sites(world, world.add_site(one, 1), world.add_site(other, 2), expected(one, other))
 
 
 async def _serve_middlebox(stack: AsyncExitStack, site: Site, authority: Authority) -> NodeConfig:

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import msgspec
 
-from warren.netlab.kinds import Expected, Path
+from warren.netlab.kinds import Expected, Kind, Mapping, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a node found out about its own network."""
+
+    udp: bool
+    ipv4: bool
+    ipv6: bool
+    mapping_varies: bool | None
+    """Whether each destination sees another address or port of ours; None where that was not found out."""
+    outside: str
+    """The public IPv4 address that others see; empty where that was not found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,7 @@ class Outcome:
     direct_seconds: float | None
     """From that start to a direct path."""
     throughput_bits_per_second: float
+    seen: tuple[Seen, Seen]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +96,23 @@ def judge(scenario: str, wanted: Expected, outcome: Outcome, more_problems: Sequ
         throughput_bits_per_second=round(outcome.throughput_bits_per_second),
         problems=tuple(problems),
     )
+
+
+def misjudged(kind: Kind, outside: str, seen: Seen) -> list[str]:
+    """Say what a node in a network of this kind got wrong about it; `outside` is its public IPv4 address."""
+    told = kind.udp and 4 in kind.families  # a STUN server has an IPv4 address of ours to tell
+    facts = {
+        "UDP": (seen.udp, kind.udp),
+        "IPv4": (seen.ipv4, 4 in kind.families),
+        "IPv6": (seen.ipv6, 6 in kind.families),
+        "mapping varies": (bool(seen.mapping_varies), told and kind.mapping is Mapping.DEPENDENT),
+        "public address": (seen.outside, outside if told else ""),
+    }
+    return [
+        f"a node behind {kind.name} took {name} for {found!r}, not {wanted!r}"
+        for name, (found, wanted) in facts.items()
+        if found != wanted
+    ]
 
 
 HEADINGS = ("scenario", "expected", "got", "first byte", "direct after", "throughput", "reason")

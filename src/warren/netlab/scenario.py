@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import anyio
+
 from warren.errors import NotFound, WarrenError
 from warren.netlab import faults, pair, places
 from warren.netlab.kinds import BY_NAME, KINDS, Kind, expected
 from warren.netlab.link import Impairment
-from warren.netlab.report import Report, judge
+from warren.netlab.report import Report, judge, misjudged
 from warren.netlab.world import World
 
 ALL, PAIRS, OTHERS = "all", "pairs", "others"
@@ -74,6 +76,24 @@ async def run(scenario: Scenario, options: Options) -> Report:
         return Report(scenario=scenario.name, problems=(_told(error),))
 
 
+async def run_all(
+    chosen: Sequence[Scenario], options: Options, *, jobs: int, show: Callable[[Report], None]
+) -> list[Report]:
+    """Run scenarios, some at a time; each is shown when it is done, and all are returned in order."""
+    reports: dict[str, Report] = {}
+    limit = anyio.CapacityLimiter(jobs)
+
+    async def one(scenario: Scenario) -> None:
+        async with limit:
+            reports[scenario.name] = await run(scenario, options)
+            show(reports[scenario.name])
+
+    async with anyio.create_task_group() as tasks:
+        for scenario in chosen:
+            tasks.start_soon(one, scenario)
+    return [reports[scenario.name] for scenario in chosen]
+
+
 def _told(error: Exception) -> str:
     """Write an error for the report; one that is no failure of the network is ours, and raised.
 
@@ -95,7 +115,14 @@ def _pair_scenario(one: Kind, other: Kind) -> Scenario:
 
 async def _run_pair(name: str, one: Kind, other: Kind, world: World) -> Report:
     wanted = expected(one, other)
-    return judge(name, wanted, await pair.run_kinds(one, other, world))
+    sites = world.add_site(one, 1), world.add_site(other, 2)
+    outcome = await pair.run_sites(world, *sites, wanted)
+    problems = [
+        problem
+        for site, seen in zip(sites, outcome.seen, strict=True)
+        for problem in misjudged(site.kind, site.seen_as, seen)
+    ]
+    return judge(name, wanted, outcome, problems)
 
 
 def _others() -> list[Scenario]:

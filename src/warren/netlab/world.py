@@ -44,7 +44,7 @@ class Site:
     gateways: tuple[Namespace, ...]
     """From the node outwards."""
     outside: str
-    """The public IPv4 address that others see; empty without IPv4."""
+    """The public IPv4 address of the outermost gateway; empty without IPv4."""
     inside: str
     """The node's own IPv4 address; empty without IPv4."""
     line: _engine.Impairer | None
@@ -54,6 +54,11 @@ class Site:
     def gateway_address(self) -> str:
         """The address of the nearest gateway, as the node sees it; of homes behind a NAT."""
         return f"192.168.{self.number}.1"
+
+    @property
+    def seen_as(self) -> str:
+        """The public IPv4 address from which the node's packets come; empty without IPv4."""
+        return self.inside if self.kind.mapping is Mapping.NONE else self.outside
 
     @property
     def edge(self) -> Namespace:

@@ -101,7 +101,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
         maps = plane.coordination.derp_maps
         tasks.start_soon(relay_map.follow, settings, access_url, stun_port, config.derp_map, maps.replace)
-        probes = HealthProbes(access_url, lambda: maps.current, tuple, ssl.create_default_context)
+        probes = HealthProbes(access_url, lambda: maps.current, tuple, lambda: client_context(_tls(settings)))
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock, probes)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))

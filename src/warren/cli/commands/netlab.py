@@ -6,11 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import anyio
 import click
 
 from warren.cli import connect, params, ui
@@ -21,7 +20,6 @@ from warren.errors import Unavailable
 
 if TYPE_CHECKING:
     from warren.netlab.report import Report
-    from warren.netlab.scenario import Options, Scenario
 
 netlab = group("netlab", "Reproduce a network on this machine, with NATs and faults, and see how nodes connect in it.")
 INSIDE = "WARREN_NETLAB_INSIDE"
@@ -97,32 +95,12 @@ async def run(
 
     if as_table:
         context.terminal.out(_row([heading.upper() for heading in report.HEADINGS]))
-    reports = await _run(chosen, options, jobs=jobs, show=show)
+    reports = await scenario.run_all(chosen, options, jobs=jobs, show=show)
     if not as_table:
         context.terminal.out(ui.json_text(reports))
     context.terminal.say(report.verdict(reports))
     if not all(found.good for found in reports):
         raise ExitStatus(1)
-
-
-async def _run(
-    chosen: Sequence[Scenario], options: Options, *, jobs: int, show: Callable[[Report], None]
-) -> list[Report]:
-    """Run scenarios, some at a time; each is shown when it is done, and all are returned in order."""
-    from warren.netlab import scenario
-
-    reports: dict[str, Report] = {}
-    limit = anyio.CapacityLimiter(jobs)
-
-    async def one(wanted: Scenario) -> None:
-        async with limit:
-            reports[wanted.name] = await scenario.run(wanted, options)
-            show(reports[wanted.name])
-
-    async with anyio.create_task_group() as tasks:
-        for wanted in chosen:
-            tasks.start_soon(one, wanted)
-    return [reports[wanted.name] for wanted in chosen]
 
 
 def _row(cells: Sequence[str]) -> str:
