@@ -327,16 +327,20 @@ impl Congestion {
 mod tests {
     use super::*;
 
+    /// Acknowledgements in which a round trip's worth comes.
+    const PARTS: u32 = 64;
+
     /// Acknowledge full windows on a path of `rate` bytes a second with a round trip of `rtt`.
     fn drive(it: &mut Congestion, start: Instant, rounds: u32, rate: f64, rtt: Duration, loss: f64) -> Instant {
         let mut now = start;
-        for _ in 0..rounds {
+        for part in 0..rounds * PARTS {
             let sent = it.size();
             let interval = rtt.max(Duration::from_secs_f64(sent as f64 / rate));
-            now += interval;
-            it.lost((sent as f64 * loss) as usize);
-            let (newly, delivered, rtt) = (sent, sent as u64, Some(interval));
-            it.acknowledged(now, &Sample { newly, delivered, interval, rtt, round: true, idle: false, in_flight: 0 });
+            now += interval / PARTS;
+            let newly = sent / PARTS as usize;
+            it.lost((newly as f64 * loss) as usize);
+            let (delivered, rtt, round) = (sent as u64, Some(interval), part % PARTS == 0);
+            it.acknowledged(now, &Sample { newly, delivered, interval, rtt, round, idle: false, in_flight: 0 });
         }
         now
     }
@@ -388,6 +392,22 @@ mod tests {
         }
         assert!((0.7 * rate..1.3 * rate).contains(&(left as f64)), "{left}");
         assert!((largest as f64) < 0.004 * rate, "{largest}");
+    }
+
+    #[test]
+    fn acknowledgements_in_lumps_widen_the_window() {
+        let (mut smooth, rtt) = (Congestion::new(), Duration::from_millis(20));
+        let mut now = drive(&mut smooth, Instant::now(), 40, 12.5e6, rtt, 0.0);
+        let before = smooth.size();
+        for _ in 0..40 {
+            // 60 ms of silence, then all of it at once.
+            let (newly, interval) = (750_000, Duration::from_millis(60));
+            now += interval;
+            let (delivered, rtt) = (newly as u64, Some(interval));
+            smooth
+                .acknowledged(now, &Sample { newly, delivered, interval, rtt, round: true, idle: false, in_flight: 0 });
+        }
+        assert!(smooth.size() > before + 500_000, "{} {before}", smooth.size());
     }
 
     #[test]
