@@ -322,6 +322,8 @@ impl Netstack {
     }
 }
 
+#[cfg(all(test, target_os = "linux"))]
+mod kernel_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
