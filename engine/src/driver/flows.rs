@@ -171,7 +171,7 @@ impl Node {
     pub fn portable_refuse(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        self.netstack.refuse(now, packet, &mut out);
+        self.netstack.refuse(packet, &mut out);
         for answer in out.packets() {
             self.send_inner(now, peer, answer);
         }
@@ -193,10 +193,7 @@ impl Node {
         }
         self.flows.near.insert(id, Near::new(peer, purpose, near, now + ACCEPT_LIMIT));
         self.netstack.enqueue(id, Span { start: 0, end: opening.len() });
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        self.netstack.ingest(now, id, opening, &mut out, BURST);
-        self.out = out;
+        self.netstack.ingest(now, id, opening, BURST);
         self.serve(now, id);
     }
 
@@ -221,14 +218,7 @@ impl Node {
     pub fn feed(&mut self, now: Instant, id: FlowId) {
         let Some(near) = self.flows.near.get(&id) else { return };
         let limit = self.in_flight_limit(now, near.peer);
-        let peer = near.peer;
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        self.netstack.ingest(now, id, &self.slab.bytes, &mut out, limit);
-        for packet in out.packets() {
-            self.send_inner(now, peer, packet);
-        }
-        self.out = out;
+        self.netstack.ingest(now, id, &self.slab.bytes, limit);
         self.serve(now, id);
     }
 

@@ -59,7 +59,6 @@ pub struct UdpPort {
     destination: Option<SocketAddr>,
     pending: VecDeque<(SocketAddr, Vec<u8>, usize)>,
     pending_bytes: usize,
-    receive_buffer: usize,
     /// What the kernel would not send.
     refusals: Vec<(SocketAddr, Refusal)>,
     /// Packets that the kernel refused or that found no room.
@@ -82,7 +81,7 @@ impl UdpPort {
         } else if bound.is_err() {
             socket.bind(&SocketAddr::new(any, 0).into())?;
         }
-        let receive_buffer = grow_buffers(&socket);
+        grow_buffers(&socket);
         let socket = UdpSocket::from_std(socket.into());
         let state = UdpSocketState::new((&socket).into())?;
         Ok(Self {
@@ -95,7 +94,6 @@ impl UdpPort {
             destination: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
-            receive_buffer,
             refusals: Vec::new(),
             dropped: 0,
         })
@@ -107,11 +105,6 @@ impl UdpPort {
 
     pub fn port(&self) -> u16 {
         self.socket.local_addr().map_or(0, |address| address.port())
-    }
-
-    /// What the kernel granted as receive buffer, in bytes.
-    pub fn receive_buffer(&self) -> usize {
-        self.receive_buffer
     }
 
     /// Receive what is there; returns how many buffers of `inbox` were filled.
@@ -236,8 +229,8 @@ impl UdpPort {
     }
 }
 
-/// Ask for large buffers, by force where we may; returns the receive buffer that was granted.
-fn grow_buffers(socket: &Socket) -> usize {
+/// Ask for large buffers, by force where we may.
+fn grow_buffers(socket: &Socket) {
     for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
         let size = KERNEL_BUFFER as libc::c_int;
         // SAFETY: the option takes a C int, and that is what it gets.
@@ -257,7 +250,6 @@ fn grow_buffers(socket: &Socket) -> usize {
         let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
         let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
     }
-    socket.recv_buffer_size().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,33 +1,32 @@
-//! TCP over the tunnel, on smoltcp.
-//!
-//! Every connection is a socket set of its own on one shared interface: a packet finds its connection in a hash map,
-//! and a turn costs the same with one connection as with thousands. Packets without a connection go through an empty
-//! set, which answers with a reset.
+//! TCP over the tunnel: all connections of a node, their timers and their memory.
 
 pub mod device;
 pub mod fragment;
 pub mod packet;
-mod recovery;
-mod window;
+mod tcp;
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{self, CongestionControl, Socket, SocketBuffer};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
-use device::{Batch, Card, Span};
+use device::{Batch, Span};
 use packet::Ends;
-use recovery::Recovery;
+use tcp::{Connection, Segment, State};
 
-/// A peer that acknowledges nothing for this long has gone; an SSH session survives a lunch break without network.
-/// (smoltcp's own timeout would also end a connection on which nobody has anything to say.)
-const GIVE_UP: Duration = Duration::from_secs(15 * 60);
-/// Acknowledge a lone segment after this long, in case data goes back that can carry the acknowledgement.
-const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(5);
+/// Windows of all connections together may grow by so much: what peers may send that nobody reads.
+const GROWTH_BUDGET: usize = 256 << 20;
+/// A connection without news for this long holds no memory for more.
+const REST: Duration = Duration::from_secs(10);
+/// A read of less than this is not worth a system call.
+const LEAST_ROOM: usize = 4 << 10;
+/// A path that takes smaller packets only is not served.
+const SMALLEST_MTU: usize = 576;
+/// Local ports of outgoing connections start here (RFC 6335 §6).
+const FIRST_PORT: u16 = 49152;
 
 /// Names a connection for as long as it lives; names are used again.
 pub type FlowId = usize;
@@ -41,74 +40,50 @@ pub enum Stage {
     Over,
 }
 
-/// What an interface needs to know.
+/// What the connections of a node have in common.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub addresses: Vec<Ipv6Addr>,
     pub mtu: usize,
-    /// Size of the buffer for each direction of a connection; pages that are never touched cost nothing.
-    pub buffer: usize,
+    /// The most that a peer may have on its way to a connection; memory is taken as bytes come.
+    pub max_window: usize,
     pub seed: u64,
 }
 
 struct Flow {
     ends: Ends,
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
+    connection: Connection,
     waiting: Vec<Span>,
-    recovery: Recovery,
-    /// What passes on to smoltcp of the packets that wait.
-    passing: Vec<Span>,
     wake_at: Option<Instant>,
     closing: bool,
-    /// When something was last heard, or the wait for an answer began.
-    heard_at: Option<Instant>,
+    rests: bool,
 }
 
 /// All TCP connections of one node.
 pub struct Netstack {
-    interface: Interface,
     options: Options,
     epoch: Instant,
+    /// When something was last done.
+    now: Instant,
     flows: Slab<Flow>,
     by_ends: HashMap<Ends, FlowId>,
     wakes: BTreeSet<(Instant, FlowId)>,
-    nobody: SocketSet<'static>,
+    grown: usize,
     port: u16,
 }
 
 impl Netstack {
     pub fn new(now: Instant, options: Options) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = options.seed;
-        let (mut out, mtu) = (Batch::default(), options.mtu);
-        let mut card = Card { slab: &[], waiting: &[], out: &mut out, budget: 0, mtu };
-        let mut interface = Interface::new(config, &mut card, smoltcp::time::Instant::ZERO);
-        interface.update_ip_addrs(|held| {
-            for address in &options.addresses {
-                // More addresses than the interface holds are refused when the engine is configured.
-                let _ = held.push(IpCidr::new(IpAddress::Ipv6(*address), 128));
-            }
-        });
-        // A card without neighbours delivers everything; the route only has to exist.
-        let gateway = options.addresses.first().copied().unwrap_or(Ipv6Addr::LOCALHOST);
-        let _ = interface.routes_mut().add_default_ipv6_route(gateway);
         let port = FIRST_PORT + (options.seed % u64::from(u16::MAX - FIRST_PORT)) as u16;
         Self {
-            interface,
             options,
             epoch: now,
+            now,
             flows: Slab::new(),
             by_ends: HashMap::new(),
             wakes: BTreeSet::new(),
-            nobody: SocketSet::new(Vec::new()),
+            grown: 0,
             port,
         }
-    }
-
-    fn clock(&self, now: Instant) -> smoltcp::time::Instant {
-        let since = now.saturating_duration_since(self.epoch);
-        smoltcp::time::Instant::from_micros(since.as_micros() as i64)
     }
 
     pub fn len(&self) -> usize {
@@ -142,54 +117,41 @@ impl Netstack {
         None
     }
 
-    /// Begin a connection; the next turn sends its first segment.
+    /// Begin a connection; the next turn sends its first segment. `None` when there is one with these ends.
     pub fn connect(&mut self, ends: Ends) -> Option<FlowId> {
-        let mut socket = self.socket();
-        let (local, remote) = (ends.local, ends.remote);
-        socket.connect(self.interface.context(), remote, local).ok()?;
-        Some(self.insert(ends, socket))
+        let Options { mtu, max_window, .. } = self.options;
+        self.insert(ends, Connection::connect(ends, self.first_sequence(&ends), mtu, max_window))
     }
 
     /// Make a connection that will answer the opening segment which `ends` names; feed it that segment next.
     pub fn accept(&mut self, ends: Ends) -> Option<FlowId> {
-        let mut socket = self.socket();
-        let local = IpListenEndpoint { addr: Some(IpAddress::Ipv6(ends.local.0)), port: ends.local.1 };
-        socket.listen(local).ok()?;
-        Some(self.insert(ends, socket))
+        let Options { mtu, max_window, .. } = self.options;
+        self.insert(ends, Connection::listen(ends, self.first_sequence(&ends), mtu, max_window))
     }
 
-    fn socket(&self) -> Socket<'static> {
-        let buffer = || SocketBuffer::new(vec![0; self.options.buffer]);
-        let mut socket = Socket::new(buffer(), buffer());
-        socket.set_congestion_control(CongestionControl::None);
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(Some(ACK_DELAY));
-        socket
+    /// A sequence number to begin with, which nobody can guess and which moves on with time (RFC 6528).
+    fn first_sequence(&self, ends: &Ends) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        (self.options.seed, ends).hash(&mut hasher);
+        let steps = self.now.saturating_duration_since(self.epoch).as_micros() / 4;
+        (hasher.finish() as u32).wrapping_add(steps as u32)
     }
 
-    fn insert(&mut self, ends: Ends, socket: Socket<'static>) -> FlowId {
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(socket);
-        let flow = Flow {
-            ends,
-            sockets,
-            handle,
-            waiting: Vec::new(),
-            recovery: Recovery::new(),
-            passing: Vec::new(),
-            wake_at: None,
-            closing: false,
-            heard_at: None,
-        };
+    fn insert(&mut self, ends: Ends, connection: Connection) -> Option<FlowId> {
+        if self.by_ends.contains_key(&ends) {
+            return None;
+        }
+        let flow = Flow { ends, connection, waiting: Vec::new(), wake_at: None, closing: false, rests: false };
         let id = self.flows.insert(flow);
         self.by_ends.insert(ends, id);
-        id
+        Some(id)
     }
 
     /// Forget a connection.
     pub fn remove(&mut self, id: FlowId) {
         let Some(flow) = self.flows.try_remove(id) else { return };
         self.by_ends.remove(&flow.ends);
+        self.grown -= flow.connection.grown().min(self.grown);
         if let Some(at) = flow.wake_at {
             self.wakes.remove(&(at, id));
         }
@@ -202,78 +164,77 @@ impl Netstack {
         flow.waiting.len() == 1
     }
 
-    /// Take in the packets that wait for a connection; immediate answers go to `out`.
-    pub fn ingest(&mut self, now: Instant, id: FlowId, slab: &[u8], out: &mut Batch, limit: usize) {
-        let clock = self.clock(now);
+    /// Take in the packets that wait for a connection, which may have `limit` bytes in flight; `emit` answers them.
+    pub fn ingest(&mut self, now: Instant, id: FlowId, slab: &[u8], limit: usize) {
+        self.now = now;
         let Some(flow) = self.flows.get_mut(id) else { return };
-        flow.heard_at = Some(now);
-        let limit = limit.min(self.options.buffer);
-        let unsent_room = flow.recovery.room().min(limit).saturating_sub(flow.socket().send_queue());
-        flow.recovery.set_idle(unsent_room >= self.options.mtu);
+        flow.rests = false;
+        flow.connection.set_limit(limit);
         for span in flow.waiting.drain(..) {
-            let tcp = packet::tcp(&slab[span.start..span.end]);
-            if tcp.is_none_or(|tcp| flow.recovery.acknowledged(now, &tcp, limit)) {
-                flow.passing.push(span);
+            if let Some(segment) = slab.get(span.start..span.end).and_then(Segment::parse) {
+                flow.connection.receive(now, &segment);
             }
         }
-        let (passing, first) = (std::mem::take(&mut flow.passing), out.spans_len());
-        let mut card = Card { slab, waiting: &passing, out, budget: 0, mtu: self.options.mtu };
-        while self.interface.poll_ingress_single(clock, &mut card, &mut flow.sockets) != PollIngressSingleResult::None {
-        }
-        out.retain(first, |packet| flow.recovery.sent(now, packet));
-        flow.passing = passing;
-        flow.passing.clear();
     }
 
     /// Write what a connection has to send to `out`, up to `budget` bytes; says whether there may be more.
+    /// Acknowledgements leave in any case.
     pub fn emit(&mut self, now: Instant, id: FlowId, out: &mut Batch, budget: usize) -> bool {
-        let clock = self.clock(now);
+        self.now = now;
         let Some(flow) = self.flows.get_mut(id) else { return false };
-        let repeats = budget > 0 && flow.recovery.repeat(now, out);
-        let first = out.spans_len();
-        let mut card = Card { slab: &[], waiting: &[], out, budget, mtu: self.options.mtu };
-        while self.interface.poll_egress(clock, &mut card, &mut flow.sockets) != PollResult::None {}
-        out.retain(first, |packet| flow.recovery.sent(now, packet));
-        let wake_at = self.interface.poll_at(clock, &flow.sockets);
-        let wake_at = wake_at.map(|at| self.epoch + Duration::from_micros(at.total_micros().max(0) as u64));
-        let full = out.len() >= budget && wake_at.is_some_and(|at| at <= now);
-        let wake_at = wake_at.into_iter().chain(flow.recovery.poll_timeout()).min();
-        let more = repeats || full || (budget == 0 && wake_at.is_some_and(|at| at <= now));
-        self.set_wake(id, if more { None } else { wake_at });
+        let growth = flow.connection.wants_growth(now);
+        if growth > 0 && self.grown + growth <= GROWTH_BUDGET {
+            flow.connection.grow(growth);
+            self.grown += growth;
+        }
+        let more = flow.connection.transmit(now, out, budget);
+        if !more {
+            let wake_at = flow.connection.poll_timeout(now);
+            self.wake_by(id, wake_at);
+        }
         more
     }
 
-    /// The connections whose peers have answered nothing for too long.
+    /// The connections whose peers have answered nothing for too long. Called about once a second, this also lets
+    /// connections rest.
     pub fn given_up(&mut self, now: Instant) -> Vec<FlowId> {
         let mut late = Vec::new();
+        self.grown = 0;
         for (id, flow) in &mut self.flows {
-            if !flow.expects_answer() {
-                flow.heard_at = Some(now);
-            } else if now.saturating_duration_since(*flow.heard_at.get_or_insert(now)) >= GIVE_UP {
+            if flow.connection.given_up(now) {
                 late.push(id);
             }
+            if !flow.rests && flow.connection.rests(now, REST) {
+                flow.rests = true;
+                flow.connection.shrink();
+                flow.waiting = Vec::new();
+            }
+            self.grown += flow.connection.grown();
         }
         late
     }
 
     /// The path to an address is another than before.
     pub fn path_changed(&mut self, remote: Ipv6Addr) {
-        for (_, flow) in self.flows.iter_mut().filter(|(_, flow)| flow.ends.remote.0 == remote) {
-            flow.recovery.forget_path();
+        let now = self.now;
+        for id in self.to(remote) {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.connection.path_changed(now);
+                self.wake_by(id, Some(now));
+            }
         }
     }
 
-    fn set_wake(&mut self, id: FlowId, at: Option<Instant>) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        if flow.wake_at == at {
+    /// See to it that a connection gets a turn at `at`. One that comes too early costs less than moving it each time.
+    fn wake_by(&mut self, id: FlowId, at: Option<Instant>) {
+        let (Some(flow), Some(at)) = (self.flows.get_mut(id), at) else { return };
+        if flow.wake_at.is_some_and(|old| old <= at) {
             return;
         }
-        if let Some(old) = std::mem::replace(&mut flow.wake_at, at) {
+        if let Some(old) = flow.wake_at.replace(at) {
             self.wakes.remove(&(old, id));
         }
-        if let Some(at) = at {
-            self.wakes.insert((at, id));
-        }
+        self.wakes.insert((at, id));
     }
 
     /// When the next connection wants a turn.
@@ -283,111 +244,86 @@ impl Netstack {
 
     /// Take a connection whose time has come.
     pub fn next_due(&mut self, now: Instant) -> Option<FlowId> {
-        let (at, id) = *self.wakes.first()?;
-        if at > now {
-            return None;
+        let (at, id) = *self.wakes.first().filter(|(at, _)| *at <= now)?;
+        self.wakes.remove(&(at, id));
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.wake_at = None;
         }
-        self.set_wake(id, None);
         Some(id)
     }
 
     /// Answer a packet that belongs to no connection: a reset, or nothing.
-    pub fn refuse(&mut self, now: Instant, packet: &[u8], out: &mut Batch) {
-        let clock = self.clock(now);
-        let waiting = [Span { start: 0, end: packet.len() }];
-        let mut card = Card { slab: packet, waiting: &waiting, out, budget: 0, mtu: self.options.mtu };
-        self.interface.poll_ingress_single(clock, &mut card, &mut self.nobody);
+    pub fn refuse(&self, packet: &[u8], out: &mut Batch) {
+        tcp::refuse(packet, out);
     }
 
     pub fn stage(&self, id: FlowId) -> Stage {
         let Some(flow) = self.flows.get(id) else { return Stage::Over };
-        match flow.socket().state() {
-            tcp::State::Closed => Stage::Over,
-            // A listening socket that got a reset listens again; for us the one connection it was made for is over.
-            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => Stage::Opening,
+        match flow.connection.state() {
+            State::Closed => Stage::Over,
+            State::Listen | State::SynSent | State::SynReceived => Stage::Opening,
             // Nothing more can be said or heard; only the wait for stray segments is left.
-            tcp::State::TimeWait if flow.socket().recv_queue() == 0 => Stage::Over,
+            State::TimeWait if !flow.connection.readable() => Stage::Over,
             _ => Stage::Open,
         }
     }
 
-    /// Whether an accepting connection fell back to waiting for an opening segment.
+    /// Whether an accepting connection waits for the opening segment.
     pub fn listening(&self, id: FlowId) -> bool {
-        self.flows.get(id).is_some_and(|flow| flow.socket().state() == tcp::State::Listen)
+        self.flows.get(id).is_some_and(|flow| flow.connection.state() == State::Listen)
     }
 
     /// Hand received bytes to `take`, which says how many it took; returns what `take` returned, or `None` if there
     /// are none.
     pub fn receive<R>(&mut self, id: FlowId, take: impl FnOnce(&[u8]) -> (usize, R)) -> Option<R> {
-        let socket = self.flows.get_mut(id)?.socket_mut();
-        if !socket.can_recv() {
-            return None;
-        }
-        socket.recv(|bytes| take(bytes)).ok()
+        let connection = &mut self.flows.get_mut(id)?.connection;
+        connection.readable().then(|| connection.take(take))
     }
 
     /// Whether the peer has finished sending and everything it sent was taken.
     pub fn finished(&self, id: FlowId) -> bool {
-        self.flows.get(id).is_some_and(|flow| !flow.socket().may_recv() && flow.socket().recv_queue() == 0)
+        self.flows.get(id).is_some_and(|flow| flow.connection.drained())
     }
 
     /// Let `fill` write bytes to send, which says how many it wrote; `limit` bounds the bytes in flight.
     /// Returns `None` when there is no room now.
     pub fn send<R>(&mut self, id: FlowId, limit: usize, fill: impl FnOnce(&mut [u8]) -> (usize, R)) -> Option<R> {
-        let flow = self.flows.get_mut(id)?;
-        let room = flow.recovery.room().min(limit).saturating_sub(flow.socket().send_queue());
-        if room == 0 || !flow.socket().can_send() {
-            return None;
-        }
-        flow.socket_mut()
-            .send(|buffer| {
-                let end = buffer.len().min(room);
-                fill(&mut buffer[..end])
-            })
-            .ok()
+        let connection = &mut self.flows.get_mut(id)?.connection;
+        connection.set_limit(limit);
+        let room = connection.room();
+        (room >= LEAST_ROOM).then(|| connection.fill(room, fill))
     }
 
     /// Whether bytes may still be sent on this connection.
     pub fn may_send(&self, id: FlowId) -> bool {
-        self.flows.get(id).is_some_and(|flow| !flow.closing && flow.socket().may_send())
+        self.flows.get(id).is_some_and(|flow| !flow.closing && flow.connection.may_send())
     }
 
     /// Send no more: the peer reads the end of the stream after what is in the buffer.
     pub fn close(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.get_mut(id) {
             flow.closing = true;
-            flow.socket_mut().close();
+            flow.connection.close();
         }
     }
 
     /// Reset a connection; the next turn tells the peer.
     pub fn abort(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.get_mut(id) {
-            flow.socket_mut().abort();
+            flow.connection.abort();
+        }
+    }
+
+    /// Send packets of at most `mtu` bytes on a connection from now on; what is sent again is cut anew.
+    pub fn set_mtu(&mut self, id: FlowId, mtu: usize) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.connection.set_mtu(mtu.clamp(SMALLEST_MTU, self.options.mtu.max(SMALLEST_MTU)));
         }
     }
 }
 
-/// Local ports of outgoing connections start here (RFC 6335 §6).
-const FIRST_PORT: u16 = 49152;
-
-impl Flow {
-    fn socket(&self) -> &Socket<'static> {
-        self.sockets.get(self.handle)
-    }
-
-    /// Whether something was sent that the peer must acknowledge.
-    fn expects_answer(&self) -> bool {
-        use tcp::State::{Closing, FinWait1, LastAck, SynReceived, SynSent};
-        let socket = self.socket();
-        socket.send_queue() > 0 || matches!(socket.state(), SynSent | SynReceived | FinWait1 | Closing | LastAck)
-    }
-
-    fn socket_mut(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
-    }
-}
-
+#[cfg(all(test, target_os = "linux"))]
+mod kernel_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
