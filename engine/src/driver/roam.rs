@@ -25,6 +25,10 @@ const LOOK_SELDOM: Duration = Duration::from_secs(30);
 /// A second that took this long, or was slept through.
 const SLEPT: Duration = Duration::from_secs(5);
 
+/// Why paths must prove themselves anew.
+pub const CHANGED: &str = "the network changed";
+const WOKE: &str = "this machine slept, or this process was stopped";
+
 /// Addresses far away, one of each family (RFC 5737 and RFC 3849 name them for examples): whatever the default route is,
 /// packets to them would take it. Nothing is sent to them.
 const FAR_AWAY: [&str; 2] = ["192.0.2.1:9", "[2001:db8::1]:9"];
@@ -101,21 +105,21 @@ impl Node {
     /// Once a second: see whether the machine slept, or this process did.
     pub fn tick_clock(&mut self, now: Instant) {
         if self.watch.woke(now) {
-            self.rebind(now);
+            self.rebind(now, WOKE);
         }
     }
 
     /// Addresses or routes changed. The sockets are bound to every address, so they stay.
     fn network_changed(&mut self, now: Instant) {
         if !cfg!(target_os = "linux") {
-            self.rebind(now);
+            self.rebind(now, CHANGED);
             return;
         }
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
             let from = direct_endpoint(&peer.path, now).and_then(source_to);
             if from.is_none() || from != peer.source {
-                peer.path.handle_rebind(now);
+                peer.path.handle_rebind(now, CHANGED);
                 self.peers.touch(id);
             }
         }
