@@ -9,10 +9,29 @@ from types import ModuleType
 
 from benchmarks import transfer
 from benchmarks.figures import CannotMeasure
-from benchmarks.network import impaired, latency, relayed, switching, throughput
+from benchmarks.network import (
+    idle_peers,
+    impaired,
+    latency,
+    relay_memory,
+    relay_tls,
+    relayed,
+    switching,
+    throughput,
+)
 from benchmarks.network.place import enter_namespace
 
-MODULES: tuple[ModuleType, ...] = (throughput, relayed, latency, switching, impaired, transfer)
+MODULES: tuple[ModuleType, ...] = (
+    throughput,
+    relayed,
+    relay_tls,
+    relay_memory,
+    latency,
+    switching,
+    impaired,
+    idle_peers,
+    transfer,
+)
 
 
 def main() -> int:

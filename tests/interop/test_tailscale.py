@@ -165,7 +165,7 @@ def test_a_tailscale_node_and_ours_speak_every_protocol(both: Both) -> None:
 
     accepting = threading.Thread(target=answer)
     accepting.start()
-    assert both.theirs.ask(dial=7) == {"answer": "answer\n"}
+    assert both.theirs.ask(dial=7)["answer"] == "answer\n"
     accepting.join()
     assert answers == ["question\n"]
 

@@ -52,6 +52,7 @@ pub use map::DerpMap;
 pub use node::Node;
 pub use peers::PeerConfig;
 pub use proxy::Proxies;
+pub use roam::CHANGED as NETWORK_CHANGED;
 pub use views::{CandidateView, ChangeView, PeerView};
 
 /// A thread that does not answer for this long is stuck, which is a bug; better an error than a hang.

@@ -359,7 +359,7 @@ impl Node {
     }
 
     /// The network changed: new sockets, and everything that depends on them is proven again.
-    pub fn rebind(&mut self, now: Instant) {
+    pub fn rebind(&mut self, now: Instant, why: &str) {
         let port = self.local_port();
         let _ = [&mut self.wire.udp4, &mut self.wire.udp6].map(|udp| {
             if let Some(mut udp) = udp.take() {
@@ -371,7 +371,7 @@ impl Node {
         }
         for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id) {
-                peer.path.handle_rebind(now);
+                peer.path.handle_rebind(now, why);
                 self.peers.touch(id);
             }
         }

@@ -327,6 +327,7 @@ impl Node {
 
     fn new_path(&self, now: Instant) -> PeerPath {
         let mut path = PeerPath::new(self.public_key, u64::from_le_bytes(random::bytes()));
+        path.handle_stack_mtu(self.config.mtu);
         path.handle_block_direct(now, self.config.block_direct);
         path.handle_own_endpoints(now, &self.own_endpoints());
         path

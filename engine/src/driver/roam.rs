@@ -4,6 +4,7 @@
 //! change becomes one look a moment later, since changes come in flocks. What counts is whether a packet to a peer would
 //! leave from another address than before: a bridge that a container engine adds is none of our business.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const LOOK_SELDOM: Duration = Duration::from_secs(30);
 /// A second that took this long, or was slept through.
 const SLEPT: Duration = Duration::from_secs(5);
 
+/// Why paths must prove themselves anew.
+pub const CHANGED: &str = "the network changed";
+const WOKE: &str = "this machine slept, or this process was stopped";
+
 /// Addresses far away, one of each family (RFC 5737 and RFC 3849 name them for examples): whatever the default route is,
 /// packets to them would take it. Nothing is sent to them.
 const FAR_AWAY: [&str; 2] = ["192.0.2.1:9", "[2001:db8::1]:9"];
@@ -38,8 +43,11 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take() -> Self {
-        Self { addresses: interfaces::addresses(), ways: FAR_AWAY.map(|to| to.parse().ok().and_then(source_to)) }
+    /// `None` when it cannot be told, as in a process that has no descriptor left.
+    fn take() -> Option<Self> {
+        let addresses = interfaces::addresses();
+        let [v4, v6] = FAR_AWAY.map(|to| to.parse().map_or(Ok(None), source_to));
+        Some(Self { addresses, ways: [v4.ok()?, v6.ok()?] }).filter(|seen| !seen.addresses.is_empty())
     }
 }
 
@@ -58,7 +66,13 @@ impl Watch {
             use std::os::fd::AsRawFd;
             registry.register(&mut mio::unix::SourceFd(&fd.as_raw_fd()), NETWORK, Interest::READABLE).is_ok()
         });
-        Self { news, seen: Snapshot::take(), look_at: now + LOOK_EVERY, ticked_at: now, slept: slept() }
+        Self {
+            news,
+            seen: Snapshot::take().unwrap_or_default(),
+            look_at: now + LOOK_EVERY,
+            ticked_at: now,
+            slept: slept(),
+        }
     }
 
     /// The kernel has news.
@@ -75,7 +89,7 @@ impl Watch {
     /// Look; says whether something is other than before.
     fn look(&mut self, now: Instant) -> bool {
         self.look_at = now + if self.news.is_some() { LOOK_SELDOM } else { LOOK_EVERY };
-        let seen = Snapshot::take();
+        let Some(seen) = Snapshot::take() else { return false };
         let changed = seen != self.seen;
         self.seen = seen;
         changed
@@ -101,21 +115,21 @@ impl Node {
     /// Once a second: see whether the machine slept, or this process did.
     pub fn tick_clock(&mut self, now: Instant) {
         if self.watch.woke(now) {
-            self.rebind(now);
+            self.rebind(now, WOKE);
         }
     }
 
     /// Addresses or routes changed. The sockets are bound to every address, so they stay.
     fn network_changed(&mut self, now: Instant) {
         if !cfg!(target_os = "linux") {
-            self.rebind(now);
+            self.rebind(now, CHANGED);
             return;
         }
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            let from = direct_endpoint(&peer.path, now).and_then(source_to);
+            let from = direct_endpoint(&peer.path, now).and_then(known_source);
             if from.is_none() || from != peer.source {
-                peer.path.handle_rebind(now);
+                peer.path.handle_rebind(now, CHANGED);
                 self.peers.touch(id);
             }
         }
@@ -126,7 +140,7 @@ impl Node {
     /// Remember from where packets to a peer leave.
     pub fn note_source(&mut self, now: Instant, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.source = direct_endpoint(&peer.path, now).and_then(source_to);
+            peer.source = direct_endpoint(&peer.path, now).and_then(known_source);
         }
     }
 }
@@ -139,10 +153,19 @@ fn direct_endpoint(path: &crate::path::PeerPath, now: Instant) -> Option<SocketA
 }
 
 /// The address from which a packet to `to` would leave; `None` when there is no way.
-fn source_to(to: SocketAddr) -> Option<IpAddr> {
-    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).ok()?;
-    socket.connect(&to.into()).ok()?; // sends nothing
-    socket.local_addr().ok()?.as_socket().map(|address| address.ip())
+fn source_to(to: SocketAddr) -> io::Result<Option<IpAddr>> {
+    let socket = match Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
+        socket => socket?,
+    };
+    if socket.connect(&to.into()).is_err() {
+        return Ok(None); // it would have sent nothing
+    }
+    Ok(socket.local_addr()?.as_socket().map(|address| address.ip()))
+}
+
+fn known_source(to: SocketAddr) -> Option<IpAddr> {
+    source_to(to).ok().flatten()
 }
 
 /// How long the machine has slept since it was started.
@@ -244,6 +267,6 @@ mod tests {
         let now = Instant::now();
         let mut watch = Watch::new(now, poll.registry());
         assert!(!watch.look(now));
-        assert_eq!(source_to(SocketAddr::from(([127, 0, 0, 1], 9))), Some(IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(known_source(SocketAddr::from(([127, 0, 0, 1], 9))), Some(IpAddr::from([127, 0, 0, 1])));
     }
 }

@@ -53,6 +53,8 @@ pub struct Best {
     pub measured: Measured,
     /// The largest datagram that it is known to carry, in bytes.
     pub size: usize,
+    /// Its pongs are as long as our pings: so it is one of ours, and a pong proves both directions.
+    pub mirrors: bool,
     trusted_until: Instant,
     /// The latency of late, slow to forget: what patience is measured by.
     slow: Duration,
@@ -91,6 +93,7 @@ impl Best {
         Self {
             measured,
             size,
+            mirrors: false,
             trusted_until: now + TRUST,
             slow: measured.latency,
             proven_at: now,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// Fewer points than this over another endpoint are jitter, not progress.
 const SWITCH_MARGIN: u64 = 1;
+/// Latencies of one path differ by this.
+const JITTER: Duration = Duration::from_millis(3);
 /// Nothing leaves the machine.
 const LOOPBACK_POINTS: u64 = 50;
 /// Nothing leaves the site: cheaper, and no NAT that forgets.
@@ -33,6 +35,14 @@ pub fn better(challenger: Measured, current: Measured) -> bool {
     }
     let within_margin = points <= SWITCH_MARGIN && current_points == 0;
     !within_margin && points > current_points
+}
+
+/// Say whether `challenger` is worth a switch from a path that works: of another kind and better, or faster by more than
+/// what two measurements of one path differ.
+pub fn worth_a_switch(challenger: Measured, current: Measured) -> bool {
+    let same_kind = kind_points(challenger.endpoint.ip()) == kind_points(current.endpoint.ip());
+    let much_faster = challenger.latency + JITTER < current.latency;
+    better(challenger, current) && (much_faster || !same_kind)
 }
 
 /// How many percent of the slow latency the fast one saves.

@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::history::{explain, Change, History};
 use super::pings::Pings;
 use super::search::Search;
-use super::sizes::{inner_mtu, Raise, FULL};
+use super::sizes::{inner_mtu, size_for, Raise, FULL};
 use super::{InUse, PathEvent, Refusal, Region, Route, Source, Transmit};
 use crate::wire::disco::Message;
 use crate::wire::keys::Key;
@@ -26,6 +26,8 @@ const REFUSE_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct PeerPath {
     pub(super) own_node_key: Key,
+    /// The largest datagram that we can make use of, in bytes.
+    pub(super) largest: usize,
     pub(super) own_endpoints: Vec<SocketAddr>,
     pub(super) own_endpoints_at: Option<Instant>,
     pub(super) blocked: bool,
@@ -62,6 +64,7 @@ impl PeerPath {
     pub fn new(own_node_key: Key, seed: u64) -> Self {
         Self {
             own_node_key,
+            largest: FULL,
             own_endpoints: Vec::new(),
             own_endpoints_at: None,
             blocked: false,
@@ -88,6 +91,11 @@ impl PeerPath {
         }
     }
 
+    /// Make use of paths that carry packets of up to `inner_mtu` bytes inside the tunnel; at least 1,280.
+    pub fn handle_stack_mtu(&mut self, inner_mtu: usize) {
+        self.largest = size_for(inner_mtu).max(FULL);
+    }
+
     /// Say where data goes now.
     pub fn route(&self, now: Instant) -> Route {
         let relay = self.region();
@@ -111,7 +119,7 @@ impl PeerPath {
 
     /// Say how large a packet inside the tunnel may be, in bytes; larger ones must be cut.
     pub fn inner_mtu(&self) -> usize {
-        inner_mtu(self.best.as_ref().map_or(FULL, |best| best.size.min(FULL)))
+        inner_mtu(self.best.as_ref().map_or(FULL, |best| best.size))
     }
 
     /// Describe the endpoints tried.
@@ -176,8 +184,8 @@ impl PeerPath {
         self.show(now, || "direct paths are blocked".into());
     }
 
-    /// The network under us changed: no path is certain until it is proven again.
-    pub fn handle_rebind(&mut self, now: Instant) {
+    /// The network under us changed, or time was lost (`why` says which): no path is certain until it is proven again.
+    pub fn handle_rebind(&mut self, now: Instant, why: &str) {
         if let Some(best) = &mut self.best {
             best.distrust(now);
         }
@@ -188,7 +196,7 @@ impl PeerPath {
         if self.active(now) {
             self.seek(now, self.best.is_some());
         }
-        self.show(now, || "the network changed".into());
+        self.show(now, || why.into());
     }
 
     /// Data wants to leave: says where to, keeps the path warm and looks for a better one. Cheap when there is nothing
@@ -252,7 +260,7 @@ impl PeerPath {
         }
         match message {
             Message::Ping { txid, .. } => self.on_ping(now, from, *txid, length),
-            Message::Pong { txid, .. } => self.on_pong(now, *txid),
+            Message::Pong { txid, .. } => self.on_pong(now, *txid, length),
             Message::CallMeMaybe { endpoints } => {
                 if let (false, Source::Relay { .. }) = (self.blocked, from) {
                     self.on_call(now, endpoints);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::best::{Best, Remedy};
 use super::candidates::is_usable;
-use super::compare::{better, Measured};
+use super::compare::{worth_a_switch, Measured};
 use super::history::milliseconds;
 use super::peer::{PeerPath, HEARTBEAT};
 use super::sizes::{above, inner_mtu, Raise, FULL, LADDER, SMALL};
@@ -69,7 +69,7 @@ impl PeerPath {
         self.probe(now, true);
     }
 
-    pub(super) fn on_pong(&mut self, now: Instant, txid: TxId) {
+    pub(super) fn on_pong(&mut self, now: Instant, txid: TxId, length: usize) {
         let Some(ping) = self.pings.take(txid) else { return };
         let latency = now.saturating_duration_since(ping.at);
         for token in &ping.tokens {
@@ -77,10 +77,13 @@ impl PeerPath {
         }
         // What was proven is the endpoint that we pinged, wherever the pong came from.
         let Source::Udp(endpoint) = ping.to else { return };
-        let known = self.candidates.answered(now, endpoint, latency, ping.size);
+        let mirrors = length == ping.size;
+        let size = if mirrors { ping.size } else { ping.size.min(FULL) };
+        let known = self.candidates.answered(now, endpoint, latency, size);
         let measured = Measured { endpoint, latency };
-        if ping.size > SMALL {
-            self.prove(now, measured, ping.size, known);
+        if size > SMALL {
+            self.prove(now, measured, size, known);
+            self.look_further(now, endpoint, mirrors);
         } else {
             self.on_small_pong(now, measured);
         }
@@ -94,7 +97,7 @@ impl PeerPath {
                 best.note_alive(now);
                 return;
             }
-            if best.size >= FULL && !better(measured, best.measured) {
+            if best.size >= FULL && !worth_a_switch(measured, best.measured) {
                 return;
             }
         }
@@ -120,7 +123,6 @@ impl PeerPath {
                 }
                 let before = best.size;
                 best.prove_again(now, measured.latency, size);
-                self.keep_raising(now, size);
                 self.show(now, || format!("{endpoint} answered again"));
                 if size != before {
                     let (is, was) = (inner_mtu(size), inner_mtu(before));
@@ -153,11 +155,14 @@ impl PeerPath {
     fn take(&mut self, now: Instant, measured: Measured, size: usize) {
         self.best = Some(Best::proven(now, measured, size));
         self.raise = None;
-        self.keep_raising(now, size);
     }
 
-    fn keep_raising(&mut self, now: Instant, size: usize) {
-        if size >= FULL {
+    /// Plan to see whether the path in use carries more than is known, if there is more that we could use.
+    fn look_further(&mut self, now: Instant, endpoint: SocketAddr, mirrors: bool) {
+        let Some(best) = self.best.as_mut().filter(|best| best.measured.endpoint == endpoint) else { return };
+        best.mirrors = mirrors;
+        let useful = if mirrors { self.largest } else { FULL };
+        if above(best.size, useful).next().is_none() {
             self.raise = None;
         } else {
             self.raise.get_or_insert(Raise::first(now));
@@ -245,8 +250,9 @@ impl PeerPath {
             return;
         };
         let (to, size) = (Source::Udp(best.measured.endpoint), best.size);
+        let useful = if best.mirrors { self.largest } else { FULL };
         self.raise = Some(raise.next(now));
-        above(size).for_each(|rung| self.send_ping(now, to, rung, Vec::new()));
+        above(size, useful).for_each(|rung| self.send_ping(now, to, rung, Vec::new()));
     }
 
     /// The kernel knows that datagrams of `size` bytes are too large for the way to `endpoint`.
@@ -384,6 +390,6 @@ fn preferable(challenger: (Measured, usize), current: (Measured, usize)) -> bool
     match (challenger.1 >= FULL, current.1 >= FULL) {
         (true, false) => true,
         (false, true) => false,
-        _ => better(challenger.0, current.0),
+        _ => worth_a_switch(challenger.0, current.0),
     }
 }

@@ -390,7 +390,7 @@ fn no_order_of_inputs_upsets_a_path() {
             let (now, address) = (internet.now, internet.nodes[1 - index].address);
             let path = &mut internet.nodes[index].path;
             match (state >> 33) % 12 {
-                0 => path.handle_rebind(now),
+                0 => path.handle_rebind(now, "the network changed"),
                 1 => path.handle_endpoints(now, &[address]),
                 2 => path.handle_endpoints(now, &[]),
                 3 if index == 0 => {

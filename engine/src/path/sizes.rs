@@ -17,8 +17,12 @@ pub const SMALL: usize = 124;
 /// outer MTUs of 1300, 1280 (IPv4 and IPv6), 1240, 1200, 1100, 900 and 600.
 pub const LADDER: [usize; 9] = [FULL, 1272, 1252, 1232, 1212, 1172, 1072, 872, 572];
 
-/// A path that carries less than a full packet is looked at again after these, the last one for ever: the first size
-/// may have been a matter of a lost packet, and a VPN may end.
+/// More than a full packet, tried where our own stack takes it and the peer's pongs are as long as our pings (those of
+/// other implementations are not): for outer MTUs of 9000 (and loopback), 1500 and 1460.
+const UPWARD: [usize; 3] = [8952, 1452, 1412];
+
+/// A path that carries less than we could use is looked at again after these, the last one for ever: the first size may
+/// have been a matter of a lost packet, and a VPN may end.
 const RAISE_AFTER: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(600)];
 
 /// The largest packet inside the tunnel that a path of this size carries.
@@ -26,9 +30,14 @@ pub fn inner_mtu(size: usize) -> usize {
     size - OVERHEAD
 }
 
-/// Give the rungs above `size`, the largest first.
-pub fn above(size: usize) -> impl Iterator<Item = usize> {
-    LADDER.into_iter().filter(move |rung| *rung > size)
+/// The size of a path that carries a packet of this length inside the tunnel.
+pub fn size_for(inner_mtu: usize) -> usize {
+    inner_mtu + OVERHEAD
+}
+
+/// Give the rungs above `size` up to `largest`, the largest first.
+pub fn above(size: usize, largest: usize) -> impl Iterator<Item = usize> {
+    UPWARD.into_iter().chain(LADDER).filter(move |rung| *rung > size && *rung <= largest)
 }
 
 /// When to see whether a path carries more than it did.
@@ -39,7 +48,7 @@ pub struct Raise {
 }
 
 impl Raise {
-    /// Begin after a path was found to carry less than a full packet.
+    /// Begin after a path was found to carry less than we could use.
     pub fn first(now: Instant) -> Self {
         Self { step: 0, at: now + RAISE_AFTER[0] }
     }

@@ -300,7 +300,7 @@ impl Engine {
 
     /// The network changed: re-open sockets, probe endpoints and paths again.
     fn rebind(&self) -> PyResult<()> {
-        self.tell(|node, now| node.rebind(now))
+        self.tell(|node, now| node.rebind(now, crate::driver::NETWORK_CHANGED))
     }
 
     /// Measure the network now.

@@ -2,11 +2,13 @@
 
 The client lives in a second namespace, joined to this one by a veth pair; the agent and the relay stay here. `address`:
 the client's address is replaced by another. `flapping`: its interface goes down and up every few seconds, for a while.
-Prints what was seen as one line of JSON.
+`stopped`: the whole process is stopped and goes on seconds later. Prints what was seen as one line of JSON.
 """
 
 import ctypes
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -139,7 +141,7 @@ def main() -> None:
         with near, far:
             talk = Talk(near, far)
             talk.until(lambda: direct_both(client, agent), within=20)
-            gap = {"address": change_address, "flapping": flap}[sys.argv[1]](inside, talk)
+            gap = {"address": change_address, "flapping": flap, "stopped": stop}[sys.argv[1]](inside, talk)
             back = talk.until(lambda: direct_both(client, agent), within=30)
             found = {
                 "gap": gap,
@@ -169,6 +171,16 @@ def flap(inside: int, talk: Talk) -> float:
         longest = max(longest, talk.seconds(down_seconds * 2.5))
         up.join()
     return longest - down_seconds
+
+
+def stop(inside: int, talk: Talk) -> float:
+    """Stop this process with both nodes, and forget it on the way; give the longest gap beyond the time it stood."""
+    del inside
+    seconds = float(sys.argv[2])
+    waker = ["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"]
+    with subprocess.Popen(waker):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return talk.seconds(2) - seconds
 
 
 def move_in_again(inside: int) -> None:

@@ -447,3 +447,9 @@ def test_a_client_whose_interface_goes_down_and_up_keeps_its_connection() -> Non
     found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "flapping", "2"))
     assert found["direct"], found
     assert found["gap"] < 5.0, found  # beyond the time without network; what a busy machine adds
+
+
+def test_nodes_that_were_stopped_for_a_while_prove_their_paths_anew_and_go_on() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "stopped", "6"))
+    assert found["direct"], found
+    assert any("stopped" in reason for reason in found["reasons"]), found

@@ -119,7 +119,7 @@ impl Node {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let budget = if self.blocked(now, peer) { 0 } else { BURST };
-        self.netstack.set_mtu(id, self.config.mtu);
+        self.netstack.set_mtu(id, self.inner_mtu(peer));
         let more = self.netstack.emit(now, id, &mut out, budget);
         for packet in out.packets() {
             self.send_inner(now, peer, packet);
