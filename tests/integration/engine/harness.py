@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import select
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
+
+import pytest
 
 from warren import _engine
 
@@ -204,6 +207,21 @@ def derp_map(
     }
     described = {"RegionID": region, "RegionCode": "t", "RegionName": "Test", "EmbeddedRelay": True, "Nodes": [node]}
     return json.dumps({"Regions": {str(region): described}}).encode()
+
+
+@functools.cache
+def _kernel_refusal() -> str:
+    try:
+        Node("fd7a:115c:a1e0::1", stack="kernel").engine.close()
+    except _engine.InvalidConfig as error:
+        return str(error)
+    return ""
+
+
+def need_kernel_stack() -> None:
+    """Skip a test where this system refuses the kernel's TCP, with its reason."""
+    if refusal := _kernel_refusal():
+        pytest.skip(refusal)
 
 
 class Node:

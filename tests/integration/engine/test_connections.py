@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.engine.harness import Node, RelayServer, derp_map
+from tests.integration.engine.harness import Node, RelayServer, derp_map, need_kernel_stack
 from tests.ports import free_port
 from warren import _engine
 
@@ -42,6 +42,8 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["kernel", "portable", "kernel to portable", "portable to kernel"])
 def stacks(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Which TCP the client and the agent use."""
+    if "kernel" in request.param:
+        need_kernel_stack()
     client, _, agent = request.param.partition(" to ")
     return client, agent or client
 
