@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,16 +27,17 @@ terraform {
     coder = { source = "coder/coder" }
   }
 }
-resource "coder_agent" "many" {
-  count = %d
-  os    = "linux"
-  arch  = "amd64"
+"""
+
+ONE_AGENT = """
+resource "coder_agent" "a%(number)d" {
+  os   = "linux"
+  arch = "amd64"
 }
-resource "terraform_data" "machine" {
-  count = %d
-  input = coder_agent.many[count.index].id
+resource "terraform_data" "m%(number)d" {
+  input = coder_agent.a%(number)d.id
 }
-output "tokens" { value = jsonencode([for agent in coder_agent.many : nonsensitive(agent.token)]) }
+output "token%(number)d" { value = nonsensitive(coder_agent.a%(number)d.token) }
 """
 
 
@@ -55,6 +57,9 @@ def run() -> Iterator[Figure]:
 async def server_growth(place: Lab) -> float:
     """KiB that the server grows by for each connected agent."""
     tokens = make_agents(place)
+    # The builds left free room in the server's memory, which would hide what the agents cost.
+    place.stop()
+    place.start()
     server = psutil.Process(place.process.pid)
     async with anyio.create_task_group() as tasks:
         await tasks.start(hold_agent, place.url, tokens[0])
@@ -69,17 +74,17 @@ async def server_growth(place: Lab) -> float:
 
 def make_agents(place: Lab) -> list[str]:
     """Create a workspace with many agents; return their tokens."""
-    import json
-
     folder: Path = place.folder / "many"
     folder.mkdir()
-    (folder / "main.tf").write_text(TEMPLATE % (AGENTS, AGENTS))
+    (folder / "main.tf").write_text(TEMPLATE + "".join(ONE_AGENT % {"number": number} for number in range(AGENTS)))
     place.run("templates", "push", "many", "--directory", str(folder), "--yes")
     place.run("create", "many", "--template", "many", "--yes", "--no-wait")
-    while place.get("/users/me/workspace/many")["latest_build"]["status"] != "running":
+    while (status := place.get("/users/me/workspace/many")["latest_build"]["status"]) != "running":
+        if status == "failed":
+            raise RuntimeError("the workspace of many agents could not be built")
         time.sleep(0.2)
     state = json.loads(place.run("state", "pull", "many"))
-    return json.loads(state["outputs"]["tokens"]["value"])
+    return [output["value"] for output in state["outputs"].values()]
 
 
 async def hold_agent(url: str, token: str, *, task_status: anyio.abc.TaskStatus[None]) -> None:

@@ -302,7 +302,7 @@ def up(place: Place) -> None:
         f"  warren list                        # your workspaces\n"
         f"  warren ping -v {WORKSPACE}                 # which way packets go, and why\n"
         f"  warren config-ssh --yes && ssh coder.{WORKSPACE}   # the same with stock OpenSSH, scp, editors\n"
-        f"  warren port-forward {WORKSPACE} --tcp 8080 # a port of the workspace on this machine\n"
+        f"  warren port-forward {WORKSPACE} --tcp 18080:8080 # its port 8080, here 18080\n"
         f"  warren stop {WORKSPACE} --yes; warren start {WORKSPACE} --yes\n"
         f"  make demo-stop                     # stop all of it (state stays in {relative(folder)}/)\n"
     )
