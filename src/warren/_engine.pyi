@@ -407,8 +407,8 @@ class TLSConfig:
         pairs: Sequence[tuple[bytes, bytes, Sequence[str]]],
         *,
         tls13_only: bool = False,
-        ciphers: Sequence[str] = (),
-        client_ca: bytes = b"",
+        ciphers: Sequence[str] = ...,
+        client_ca: bytes = ...,
         client_auth: str = "none",
     ) -> None: ...
 

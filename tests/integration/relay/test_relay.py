@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 
 import pytest
 from nacl.public import PrivateKey
@@ -191,6 +192,37 @@ def test_a_reader_that_stalls_holds_up_nobody_and_is_cut_off(relay: Relay, conne
     assert dropped["queue_tail"] == 0
     assert healthy.receive() == derp.PeerGone(stalled.key, derp.GoneReason.DISCONNECTED)
     assert relay.stats().connections == 2
+
+
+def test_a_flood_between_some_leaves_others_their_turns(relay: Relay, connect: Connect) -> None:
+    flooder, sink, left, right = connect(), connect(), connect(), connect()
+    flood = b"".join(derp.encode(derp.SendPacket(sink.key, bytes(1200))) for _ in range(100))
+    stop = threading.Event()
+
+    def pour() -> None:
+        while not stop.is_set():
+            flooder.write(flood)
+
+    def swallow() -> None:
+        while sink.sock.recv(1 << 16):
+            pass
+
+    threads = [threading.Thread(target=pour), threading.Thread(target=swallow)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(300):
+            packet = number.to_bytes(4)
+            left.send(derp.SendPacket(right.key, packet))
+            assert right.receive() == derp.RecvPacket(left.key, packet)
+            right.send(derp.SendPacket(left.key, packet))
+            assert left.receive() == derp.RecvPacket(right.key, packet)
+    finally:
+        stop.set()
+        threads[0].join()
+        relay.close(drain_seconds=1)
+        threads[1].join()
+    assert relay.stats().packets_received > 600, "the flood went on meanwhile"
 
 
 def test_disco_has_a_queue_of_its_own(relay: Relay, connect: Connect) -> None:
