@@ -1,4 +1,7 @@
-"""Ask the deployment how it is from outside: by its access URL, its relays and its STUN servers, as clients do."""
+"""Ask the deployment how it is from outside: by its access URL, its relays and its STUN servers, as clients do.
+
+The probes are imported when they are used, so that they do not slow the start of the server.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from warren.domain.health import Fetched
 from warren.net import netcheck
 from warren.net.derp_map import DERPMap
 from warren.net.network_report import RelayCheck, STUNCheck
-from warren.tunnel import probes, stun_probe
 
 SHOWN_BYTES = 200
 
@@ -31,6 +33,8 @@ class HealthProbes:
 
     async def healthz(self) -> Fetched:
         """GET `/healthz` by the access URL."""
+        from warren.tunnel import probes
+
         try:
             status, body = await probes.fetch(self._access_url.rstrip("/") + "/healthz", tls=self._tls())
         except probes.ProbeError as error:
@@ -39,11 +43,15 @@ class HealthProbes:
 
     async def websocket(self) -> Fetched:
         """Open a WebSocket by the access URL; the relay's is one that needs no credential."""
+        from warren.tunnel import probes
+
         error = await probes.check_websocket(self._access_url, tls=self._tls())
         return Fetched(error=error) if error else Fetched(101)
 
     async def relays(self) -> Mapping[str, object]:
         """Try every relay and STUN server of the map."""
+        from warren.tunnel import probes, stun_probe
+
         derp_map = self._derp_map()
         relays: list[RelayCheck] = []
         stun: list[STUNCheck] = []

@@ -9,7 +9,6 @@ import base64
 import os
 import secrets
 import ssl
-import urllib.request
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -61,6 +60,8 @@ class Target:
 
 def proxy_for(url: str) -> str:
     """Return the HTTP proxy that the environment names for a URL, or nothing."""
+    import urllib.request  # slow to import, and wanted here only
+
     parts = urlsplit(url)
     host = parts.hostname or ""
     if _is_this_machine(host) or urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
