@@ -127,7 +127,7 @@ impl Side {
     /// Send everything and say so, and read to the end; returns what was read.
     fn exchange(&mut self, id: FlowId, bytes: &[u8]) -> Vec<u8> {
         let (mut sent, mut read) = (0, Vec::new());
-        while !self.stack.finished(id) {
+        while !self.stack.finished(id) || self.stack.may_send(id) {
             while let Some(count) = self.stack.receive(id, |bytes| {
                 read.extend_from_slice(bytes);
                 (bytes.len(), bytes.len())

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Size of a piece: one read or write of a socket moves up to so much.
 pub const CHUNK: usize = 64 << 10;
 /// Pieces kept for what comes next, until the connection is idle.
-const MAX_SPARE: usize = 8;
+const MAX_SPARE: usize = 32;
 
 /// A window on a stream.
 #[derive(Default)]

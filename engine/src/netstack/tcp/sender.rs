@@ -16,8 +16,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After so many attempts the outage is a long one, and this is the pause.
 const MANY_ATTEMPTS: u32 = 180;
 const LONG_OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// Bytes that wait beyond what may be in flight.
-const RESERVE: usize = 256 << 10;
+/// Bytes that wait beyond what may be in flight: as much again, within these bounds.
+const LEAST_RESERVE: usize = 64 << 10;
+const MOST_RESERVE: usize = 256 << 10;
 /// The first byte of data: position 0 is that of the opening itself.
 pub const FIRST: u64 = 1;
 
@@ -135,7 +136,11 @@ impl Sender {
 
     /// How many bytes more are taken now.
     pub fn room(&self) -> usize {
-        let wanted = self.congestion.size().min(self.limit).saturating_add(self.flight.arrived() + RESERVE);
+        let window = self.congestion.size().min(self.limit);
+        let reserve = window.clamp(LEAST_RESERVE, MOST_RESERVE);
+        // What the peer's window keeps back would only stand here.
+        let offered = self.window_end.saturating_sub(self.acknowledged) as usize;
+        let wanted = offered.min(window + self.flight.arrived()) + reserve;
         wanted.saturating_sub((self.end - self.acknowledged) as usize)
     }
 
