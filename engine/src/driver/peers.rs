@@ -91,7 +91,7 @@ impl Peer {
         self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE)
     }
 
-    /// Whether WireGuard's timers are looked at now: each second while packets go to and fro, at its `turn` when there
+    /// Whether WireGuard's timers are looked at now: each second while packets go back and forth, at its `turn` when there
     /// were none lately, and not at all when a session's last deadline is over.
     fn timers_due(&self, now: Instant, turn: bool) -> bool {
         let Some(last) = self.sent_at.max(self.heard_at) else { return false };

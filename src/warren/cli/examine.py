@@ -144,6 +144,10 @@ async def _own_node(context: Context, info: AgentConnectionInfo) -> AsyncGenerat
         addresses=(tailnet_address(uuid4()),),
         block_direct=options.block_direct,
         force_websockets=options.force_websockets,
+        port_mapping=options.port_mapping,
+        listen_port=options.listen_port,
+        stack=options.stack,
+        congestion_control=options.congestion_control,
         tls_ca_pem=server.ca_pem,
         relay_headers=server.relay_headers,
     )

@@ -36,7 +36,7 @@ from warren.storage.migrate import migrate, migrations
 from warren.storage.notify import Notifier
 
 if TYPE_CHECKING:
-    from warren.server.relay_watch import Maps
+    from warren.server.relay_watch import Maps, RelayWatch
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ async def running(loaded: Loaded, config_folder: Path) -> AsyncGenerator[Started
         plane = await stack.enter_async_context(open_control_plane(config, database, notifier, clock))
         maps = plane.coordination.derp_maps
         tasks.start_soon(relay_map.follow, settings, access_url, stun_port, config.derp_map, maps.replace)
-        probes = HealthProbes(access_url, lambda: maps.current, tuple, lambda: client_context(_tls(settings)))
+        probes = HealthProbes(access_url, lambda: maps.whole, relaying.problems, lambda: client_context(_tls(settings)))
         parts = compose(loaded, access_url, identity.id, plane, database, notifier, clock, probes)
         if settings.prometheus_enable:
             fleet = FleetMetrics(metrics, database, clock, agent_labels=_agent_labels(settings))
@@ -182,6 +182,7 @@ class _Relaying:
         self._private_key = private_key
         self._metrics = metrics
         self._relay: Any = None  # the engine's class, imported only where a relay is wanted
+        self._watch: RelayWatch | None = None
 
     def __enter__(self) -> Any:
         """Give the HTTP protocol that hands relay connections over."""
@@ -204,7 +205,7 @@ class _Relaying:
             return
         from warren.server.relay_watch import RelayWatch
 
-        watch = RelayWatch(
+        self._watch = watch = RelayWatch(
             settings.derp_server_region_id,
             access_url,
             maps,
@@ -216,6 +217,12 @@ class _Relaying:
             tasks.start_soon(watch.run, interval)
             yield
             tasks.cancel_scope.cancel()
+
+    def problems(self) -> Sequence[str]:
+        """Say what is wrong with the relay, as its probes found it."""
+        if self._watch is None or not self._watch.health.error:
+            return ()
+        return (self._watch.health.summary,)
 
     def __exit__(self, *_: object) -> None:
         """Close, after what waits for clients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from warren.net.derp_map import DERPMap
 from warren.net.network_report import (
@@ -42,10 +42,10 @@ def network(net: _engine.NetInfo, engine: _engine.Engine, *, block_direct: bool)
         forced_websocket=dict(net.forced_websocket),
         endpoints=tuple(net.endpoints),
         stun_answers=dict(net.stun_answers),
-        port_mapping=_port_mapping(_added(net, "port_mapping")),
-        captive_portal=_added(net, "captive_portal"),
-        region_errors=dict(_added(net, "region_errors") or {}),
-        warnings=tuple(_added(net, "warnings") or ()),
+        port_mapping=_port_mapping(net.port_mapping),
+        captive_portal=net.captive_portal,
+        region_errors=dict(net.region_errors),
+        warnings=tuple(net.warnings),
         interfaces=interfaces(),
         stack=engine.stack,
         stack_reason=engine.stack_reason,
@@ -53,15 +53,10 @@ def network(net: _engine.NetInfo, engine: _engine.Engine, *, block_direct: bool)
     )
 
 
-def _port_mapping(found: Any) -> PortMapping | None:  # Any: see `_added`
+def _port_mapping(found: _engine.PortMapping | None) -> PortMapping | None:
     if found is None:
         return None
     return PortMapping(found.protocol, found.external, found.reason, found.pcp, found.nat_pmp, found.upnp)
-
-
-def _added(value: object, name: str) -> Any:  # Any: an attribute that engines of another version may lack
-    """Read what newer engines tell."""
-    return getattr(value, name, None)
 
 
 def stun(derp_map: DERPMap, found: NodeNetwork) -> Sequence[STUNCheck]:
@@ -92,10 +87,10 @@ def path(peer: _engine.PeerStats) -> PeerPath:
         reason=peer.reason,
         attempts=tuple(_attempt(candidate) for candidate in peer.candidates),
         handshake_age_seconds=peer.last_handshake_age_seconds,
-        inner_mtu=_added(peer, "inner_mtu") or None,
+        inner_mtu=peer.inner_mtu or None,
         history=tuple(
             PathChange(record.age_seconds, record.direct, record.endpoint, record.region, record.reason)
-            for record in _added(peer, "history") or ()
+            for record in peer.history
         ),
     )
 
@@ -108,8 +103,8 @@ def _attempt(candidate: _engine.Candidate) -> Attempt:
         pings_sent=candidate.pings_sent,
         pongs_received=candidate.pongs_received,
         latency_seconds=candidate.latency_seconds,
-        inner_mtu=_added(candidate, "inner_mtu") or None,
-        reason=_added(candidate, "reason") or "",
+        inner_mtu=candidate.inner_mtu or None,
+        reason=candidate.reason,
     )
 
 

@@ -14,18 +14,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import ByteStream
 
 from warren.clock import Clock
-from warren.errors import RemoteProtocolError, Unavailable
+from warren.errors import Invalid, RemoteProtocolError, Unavailable
 from warren.net import derp_map
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.network_report import Failure, RelayCheck, ServerCheck
+from warren.sdk import connecting
 from warren.sdk.client_transport import ResponseParser
+from warren.sdk.proxies import Proxy
 
 STEP_SECONDS = 6.0
 """How long one step may take: a SYN repeated twice, or a slow TLS handshake."""
@@ -49,7 +50,7 @@ class Target:
     tls: ssl.SSLContext | None
     addresses: Sequence[str] = ()
     server_name: str = ""
-    proxy: str = ""
+    proxy: Proxy | None = None
 
     @property
     def host_header(self) -> str:
@@ -58,37 +59,12 @@ class Target:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-def proxy_for(url: str) -> str:
-    """Return the HTTP proxy that the environment names for a URL, or nothing."""
-    import urllib.request  # slow to import, and wanted here only
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_this_machine(host) or urllib.request.proxy_bypass_environment(host):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  missing in the stubs
-        return ""
-    found: str = urllib.request.getproxies_environment().get(parts.scheme, "")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]  missing in the stubs
-    return found if not found or "://" in found else f"http://{found}"
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def without_password(url: str) -> str:
-    """Write a URL for people: user and password left out."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 async def check_server(
     url: str, *, tls: ssl.SSLContext | None, headers: Mapping[str, str], clock: Clock, own_version: str
 ) -> ServerCheck:
     """Reach the control plane, read its version and its clock."""
     target = _server_target(url, tls)
-    check = ServerCheck(url=url, own_version=own_version, proxy=without_password(target.proxy))
+    check = ServerCheck(url=url, own_version=own_version, proxy=target.proxy.name if target.proxy else "")
     path = urlsplit(url).path.rstrip("/") + "/api/v2/buildinfo"
     try:
         async with _connected(target) as (stream, _):
@@ -107,7 +83,8 @@ async def check_server(
 def _server_target(url: str, tls: ssl.SSLContext | None) -> Target:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Target(parts.hostname or "", port, tls if parts.scheme == "https" else None, proxy=proxy_for(url))
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    return Target(host, port, tls if secure else None, proxy=_proxy(host, port, secure=secure))
 
 
 def skew(date: str, now: datetime, latency_seconds: float) -> float | None:
@@ -179,7 +156,7 @@ async def check_relay(
         region.region_name,
         node.name,
         f"{scheme}://{target.host_header}/derp",
-        proxy=without_password(target.proxy),
+        proxy=target.proxy.name if target.proxy else "",
     )
     try:
         async with _connected(target) as (stream, addresses):
@@ -211,7 +188,7 @@ def _relay_target(node: DERPNode, tls: ssl.SSLContext) -> Target:
         context,
         addresses=derp_map.own_addresses(node),
         server_name=node.cert_name,
-        proxy=proxy_for(f"{scheme}://{node.host_name}:{port}"),
+        proxy=_proxy(node.host_name, port, secure=scheme == "https"),
     )
 
 
@@ -270,7 +247,7 @@ async def _exchange(
 async def _connected(target: Target) -> AsyncGenerator[tuple[ByteStream, Sequence[str]]]:
     """Connect step by step; yields the stream and the addresses that the name has."""
     addresses = [] if target.proxy else await _resolve(target)
-    stream = await (_through_proxy(target) if target.proxy else _connect(addresses, target))
+    stream = await (_through_proxy(target, target.proxy) if target.proxy else _connect(addresses, target))
     try:
         if target.tls is not None:
             stream = await _secure(stream, target, target.tls)
@@ -310,33 +287,33 @@ async def _connect(addresses: Sequence[str], target: Target) -> ByteStream:
     raise ProbeError(Failure.CONNECT, failed)
 
 
-async def _through_proxy(target: Target) -> ByteStream:
+def _proxy(host: str, port: int, *, secure: bool) -> Proxy | None:
+    try:
+        return connecting.proxies().find(host, port, secure=secure)
+    except Invalid as error:
+        raise ProbeError(Failure.PROXY, str(error)) from error
+
+
+async def _through_proxy(target: Target, proxy: Proxy) -> ByteStream:
     """Have the proxy connect us, by CONNECT."""
-    parts = urlsplit(target.proxy)
-    proxy = Target(parts.hostname or "", parts.port or 80, None)
-    shown = without_password(target.proxy)
+    place = Target(proxy.host, proxy.port, None)
     try:
-        stream = await _connect(await _resolve(proxy), proxy)
+        stream = await _connect(await _resolve(place), place)
     except ProbeError as error:
-        raise ProbeError(Failure.PROXY, f"the proxy {shown} cannot be reached: {error.error}") from error
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    lines = [f"CONNECT {host}:{target.port} HTTP/1.1", f"Host: {host}:{target.port}"]
-    if parts.username:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        lines.append(f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}")
+        raise ProbeError(Failure.PROXY, f"the proxy {proxy.name} cannot be reached: {error.error}") from error
     try:
-        status = await _ask_proxy(stream, "\r\n".join([*lines, "", ""]).encode())
+        proxy.check_answer(await _ask_proxy(stream, proxy.connect_request(target.host, target.port)))
+    except (Unavailable, RemoteProtocolError) as error:
+        await anyio.aclose_forcefully(stream)
+        raise ProbeError(Failure.PROXY, str(error)) from error
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
-    if " 200" not in status:
-        await anyio.aclose_forcefully(stream)
-        raise ProbeError(Failure.PROXY, f"the proxy {shown} answered {status!r} to CONNECT {host}:{target.port}")
     return stream
 
 
-async def _ask_proxy(stream: ByteStream, request: bytes) -> str:
-    """Return the status line of the proxy's answer; its headers are read and ignored."""
+async def _ask_proxy(stream: ByteStream, request: bytes) -> bytes:
+    """Return the head of the proxy's answer."""
     answer = b""
     try:
         with anyio.fail_after(STEP_SECONDS):
@@ -345,7 +322,7 @@ async def _ask_proxy(stream: ByteStream, request: bytes) -> str:
                 answer += await stream.receive(1)  # not a byte more: what follows belongs to the tunnel
     except (TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise ProbeError(Failure.PROXY, "the proxy did not answer CONNECT") from error
-    return answer.partition(b"\r\n")[0].decode(errors="replace")
+    return answer
 
 
 async def _secure(stream: ByteStream, target: Target, tls: ssl.SSLContext) -> ByteStream:

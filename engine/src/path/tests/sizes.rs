@@ -87,7 +87,7 @@ fn a_path_that_begins_to_lose_large_packets_shrinks() {
     scene.limit = 1200;
     let mut shrunk_after = None;
     for step in 0..500_u32 {
-        // Small packets go to and fro all the time: only large ones are lost.
+        // Small packets go back and forth all the time: only large ones are lost.
         scene.path.handle_receive(scene.now, Source::Udp(endpoint("203.0.113.1:1")));
         scene.run_sending(milliseconds(10), milliseconds(10));
         if scene.path.inner_mtu() < 1280 {
