@@ -117,8 +117,11 @@ async def run(pair: Pair, wanted: Expected) -> Outcome:
         await anyio.to_thread.run_sync(_echo_once, connection, b"x")
         first_byte = time.monotonic() - pair.started_at
         direct = await pair.settle(wanted.path, connection)
-    with await pair.connect(SOURCE_PORT) as source:
-        throughput = await anyio.to_thread.run_sync(_measure, source)
+        with await pair.connect(SOURCE_PORT) as source:
+            throughput = await anyio.to_thread.run_sync(_measure, source)
+        if wanted.path is Path.DIRECT:
+            # At full speed on a busy machine an engine may doubt its path for a moment; what counts is what stays.
+            await pair.settle(wanted.path, connection)
     stats = pair.stats()
     path = Path.DIRECT if stats.direct else Path.RELAY
     seen = (await look(pair.one), await look(pair.other))
