@@ -41,6 +41,8 @@ const MOST_CAUGHT_UP: Duration = Duration::from_millis(100);
 /// Acknowledgements that came in a lump count as such for so many rounds, up to what the path delivers in so long.
 const LUMP_ROUNDS: u64 = 10;
 const LARGEST_LUMP: Duration = Duration::from_millis(100);
+/// A lump is at most what the path holds, or this: the buffers of UDP sockets take no more.
+const ANY_LUMP: f64 = 4e6;
 
 /// What was delivered, as an acknowledgement shows it.
 #[derive(Debug, Clone, Copy)]
@@ -275,7 +277,8 @@ impl Congestion {
             return Some(rate * rtt.as_secs_f64() / 2.0);
         }
         let gain = if self.starting { STARTING_GAIN } else { GAIN };
-        let wanted = gain * rate * (rtt + BATCHING).as_secs_f64() + self.lumps.largest();
+        let lump = self.lumps.largest().min((rate * rtt.as_secs_f64()).max(ANY_LUMP));
+        let wanted = gain * rate * (rtt + BATCHING).as_secs_f64() + lump;
         Some(wanted.min(self.ceiling))
     }
 

@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::Ipv6Addr;
 
+use super::segment::{Fields, Options};
 use super::testing::Random;
 use super::*;
+use crate::netstack::device::Batch;
 
 const A: (Ipv6Addr, u16) = (Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1), 50_000);
 const B: (Ipv6Addr, u16) = (Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2), 22);
