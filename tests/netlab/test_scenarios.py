@@ -21,13 +21,6 @@ def _run(name: str, options: scenario.Options | None = None) -> Report:
     return anyio.run(scenario.run, scenario.choose([name])[0], options or scenario.Options())
 
 
-NOT_YET = {
-    "low-mtu": "the engine proves a path with packets larger than this line takes",
-    "low-mtu-silent": "the engine proves a path with packets larger than this line takes",
-    "http-proxy": "the engine does not heed HTTPS_PROXY",
-}
-
-
 PAIRS = (
     # Every kind with the most common one, and what else makes a difference; `make netlab` runs all pairs.
     *(f"{kind.name}+easy" for kind in KINDS),
@@ -50,11 +43,7 @@ def reports() -> dict[str, Report]:
     return dict(zip(found, anyio.run(run), strict=True))
 
 
-def _marks(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(reason=NOT_YET[side], strict=False) for side in name.split("+") if side in NOT_YET]
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in PAIRS])
+@pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_gets_the_path_that_physics_allow(name: str, reports: dict[str, Report]) -> None:
     report = reports[name]
     assert report.good, report
