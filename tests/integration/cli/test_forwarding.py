@@ -48,6 +48,11 @@ def bound(kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
+async def until_free(room: port_forward.Room) -> None:
+    while room.full():  # noqa: ASYNC110  nothing tells of it
+        await anyio.sleep(0.01)
+
+
 async def test_tcp_connections_at_once_with_half_close(through: Through) -> None:
     async def upper(stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -87,6 +92,61 @@ async def test_a_refused_port_closes_the_local_connection(through: Through, caps
                     with pytest.raises(anyio.EndOfStream):
                         await stream.receive()
                 tasks.cancel_scope.cancel()
+
+
+async def test_a_forward_that_leads_back_to_itself_ends(through: Through, capsys: pytest.CaptureFixture[str]) -> None:
+    with bound(socket.SOCK_STREAM) as local:
+        local.listen()
+        port = local.getsockname()[1]
+        room = port_forward.Room(16)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(port_forward.serve_tcp, through, local, port, QUIET, room)
+                for _ in range(2):  # what ended makes room again
+                    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                            await stream.receive()
+                await until_free(room)
+                tasks.cancel_scope.cancel()
+    told = capsys.readouterr().err
+    assert (
+        f"port {port} of the workspace: 16 connections are open at once; new ones are closed until others end" in told
+    )
+    assert "the forward may lead back to itself: use another local port" in told
+
+
+async def test_connections_that_ended_make_room(through: Through, capsys: pytest.CaptureFixture[str]) -> None:
+    async def echo(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            async for chunk in stream:
+                await stream.send(chunk)
+
+    server = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = server.extra(anyio.abc.SocketAttribute.local_port)
+    room = port_forward.Room(2)
+    with bound(socket.SOCK_STREAM) as local:
+        local.listen()
+        address = local.getsockname()
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve, echo)
+                tasks.start_soon(port_forward.serve_tcp, through, local, port, QUIET, room)
+                async with await anyio.connect_tcp(*address) as first, await anyio.connect_tcp(*address) as second:
+                    for stream in (first, second):
+                        await stream.send(b"in")
+                        assert await stream.receive() == b"in"
+                    async with await anyio.connect_tcp(*address) as third:
+                        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                            await third.receive()
+                    await first.send(b"undisturbed")
+                    assert await first.receive() == b"undisturbed"
+                await until_free(room)
+                async with await anyio.connect_tcp(*address) as stream:
+                    await stream.send(b"again")
+                    assert await stream.receive() == b"again"
+                tasks.cancel_scope.cancel()
+    await server.aclose()
+    assert capsys.readouterr().err.count("2 connections are open at once") == 1
 
 
 async def test_udp_senders_have_flows_of_their_own(through: Through) -> None:

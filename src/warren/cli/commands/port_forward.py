@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -22,6 +25,12 @@ BACKLOG = 128
 DATAGRAM = 65_535
 UDP_IDLE_SECONDS = 120.0  # a flow without packets for this long is forgotten, as home routers do
 MAX_UDP_FLOWS = 1024  # a scan of our port must not eat descriptors without end
+MAX_CONNECTIONS = 1024
+"""TCP connections of one forward at once: far more than browsers open, and an end for a forward that leads back to
+itself, where each connection makes the next."""
+DESCRIPTORS_EACH = 6  # two sockets, and a pipe for each direction whose bytes wait
+OWN_DESCRIPTORS = 128  # what the program has open besides
+PAUSE_SECONDS = 0.1  # before the next try where the system has no descriptors left
 
 
 class Dialer(Protocol):
@@ -50,13 +59,18 @@ async def port_forward(
         context, target.parse(workspace), autostart=not disable_autostart, reason="ssh_connection"
     )
     agent = await agent_wait.ready_agent(context, agent, wait="no")
+    limit = most_connections(sum(forward.protocol == "tcp" for forward in forwards))
     with ExitStack() as stack:
         listeners = [(forward, listener) for forward in forwards for listener in _listen(context, forward, stack)]
+        rooms = {forward: Room(limit) for forward in forwards}
         async with connect.open_agent(context, agent.id) as connection, anyio.create_task_group() as tasks:
             await connection.reachable()
             for forward, listener in listeners:
-                serve = serve_tcp if forward.protocol == "tcp" else serve_udp
-                tasks.start_soon(serve, connection, listener, forward.remote_port, context.terminal)
+                served = (connection, listener, forward.remote_port, context.terminal)
+                if forward.protocol == "tcp":
+                    tasks.start_soon(serve_tcp, *served, rooms[forward])
+                else:
+                    tasks.start_soon(serve_udp, *served)
             from warren.cli import session_watch
 
             tasks.start_soon(session_watch.report_usage, context, found, agent, "ssh")
@@ -90,8 +104,71 @@ def _listen(context: Context, forward: Forward, stack: ExitStack) -> list[socket
     return bound
 
 
-async def serve_tcp(connection: Dialer, listener: socket.socket, port: int, terminal: Terminal) -> None:
-    """Join each accepted connection with one into the workspace; the engine moves the bytes."""
+def most_connections(forwards: int) -> int:
+    """Say how many connections each TCP forward may have; raises our limit of descriptors for them where it may."""
+    import resource
+
+    wanted = OWN_DESCRIPTORS + DESCRIPTORS_EACH * MAX_CONNECTIONS * forwards
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    have, may = (wanted if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    if have < wanted and have < may:
+        have = min(wanted, may)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (have, limits[1]))
+    room = (have - OWN_DESCRIPTORS) // DESCRIPTORS_EACH // max(forwards, 1)
+    return min(MAX_CONNECTIONS, max(1, room))
+
+
+class Room:
+    """How many connections a forward has, and whether there is room for one more.
+
+    Those that are joined belong to the engine, which does not tell of their end: it shows by their descriptor, which is
+    then closed or another socket's.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.told = False
+        self._dialing = 0
+        self._joined: dict[int, int] = {}
+
+    def full(self) -> bool:
+        """Whether no other connection may begin. Looks for those that have ended only when it must."""
+        if self._dialing + len(self._joined) < self.limit:
+            return False
+        self._joined = {fd: inode for fd, inode in self._joined.items() if _inode(fd) == inode}
+        return self._dialing + len(self._joined) >= self.limit
+
+    @contextmanager
+    def dialing(self) -> Generator[None]:
+        """Count a connection that is being made."""
+        self._dialing += 1
+        try:
+            yield
+        finally:
+            self._dialing -= 1
+
+    def joined(self, descriptor: int) -> None:
+        """Count a connection that the engine takes, until its descriptor is closed."""
+        inode = _inode(descriptor)
+        if inode is not None:
+            self._joined[descriptor] = inode
+
+
+def _inode(descriptor: int) -> int | None:
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return None
+
+
+async def serve_tcp(
+    connection: Dialer, listener: socket.socket, port: int, terminal: Terminal, room: Room | None = None
+) -> None:
+    """Join each accepted connection with one into the workspace; the engine moves the bytes.
+
+    One for which there is no room is closed at once, and so is one that the workspace refuses; neither is tried again.
+    """
+    room = room or Room(MAX_CONNECTIONS)
     async with anyio.create_task_group() as tasks:
         while True:
             await anyio.wait_readable(listener)
@@ -99,22 +176,47 @@ async def serve_tcp(connection: Dialer, listener: socket.socket, port: int, term
                 accepted, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
-            tasks.start_soon(_join, connection, accepted, port, terminal)
+            except OSError as error:
+                if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                    raise
+                _tell_full(room, port, terminal, f"{error.strerror}")
+                await anyio.sleep(PAUSE_SECONDS)
+                continue
+            if room.full():
+                accepted.close()
+                _tell_full(room, port, terminal, f"{room.limit:,} connections are open at once")
+                continue
+            room.told = False
+            tasks.start_soon(_join, connection, accepted, port, terminal, room)
 
 
-async def _join(connection: Dialer, accepted: socket.socket, port: int, terminal: Terminal) -> None:
+def _tell_full(room: Room, port: int, terminal: Terminal, why: str) -> None:
+    """Say, once until there is room again, why a connection was closed."""
+    if room.told:
+        return
+    room.told = True
+    terminal.say(f"port {port} of the workspace: {why}; new ones are closed until others end")
+    terminal.say(
+        f"hint: does anything listen on port {port} there? If the workspace is on this machine and nothing does, "
+        "the forward may lead back to itself: use another local port"
+    )
+
+
+async def _join(connection: Dialer, accepted: socket.socket, port: int, terminal: Terminal, room: Room) -> None:
     from warren import _engine
 
-    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        inner = await connection.dial(port)
-    except (ConnectionRefusedError, TimeoutError, Unavailable) as error:
-        terminal.say(f"cannot reach port {port} of the workspace: {error}")
-        accepted.close()
-        return
-    except BaseException:
-        accepted.close()
-        raise
+    with room.dialing():
+        try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            inner = await connection.dial(port)
+        except (OSError, Unavailable) as error:
+            terminal.say(f"cannot reach port {port} of the workspace: {error}")
+            accepted.close()
+            return
+        except BaseException:
+            accepted.close()
+            raise
+        room.joined(accepted.fileno())
     _engine.splice(accepted.detach(), inner.detach())
 
 
