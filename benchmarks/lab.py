@@ -26,10 +26,10 @@ ENGINE_HELPER = "warren-netns\n"
 class Lab:
     """Commands against one server. The workspace `dev` exists from `workspace()` on."""
 
-    def __init__(self, folder: Path, *, stun: bool = True) -> None:
+    def __init__(self, folder: Path, *, stun: bool = True, host: str = "127.0.0.1") -> None:
         self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host, self.port = host, free_port()
+        self.url = f"http://{self.host}:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._stun = stun
         self._workspace = False
@@ -56,7 +56,7 @@ class Lab:
                 "warren",
                 "server",
                 "--http-address",
-                f"127.0.0.1:{self.port}",
+                f"{self.host}:{self.port}",
                 "--access-url",
                 self.url,
                 *stun,
