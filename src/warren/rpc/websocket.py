@@ -5,6 +5,7 @@ Compression is never offered: what travels is already encrypted or small.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
@@ -25,6 +26,9 @@ from warren.rpc.server_websocket import CLOSE_SECONDS, NORMAL_CLOSURE
 from warren.sdk import client_errors, connecting
 
 CONNECT_SECONDS = 30.0
+UNHEARD_SECONDS = 5.0
+"""How long what we sent may go unacknowledged. An address that went away leaves a connection that looks alive:
+the kernel alone would try for a quarter of an hour, and until then no peer would hear where we are now."""
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 
@@ -50,6 +54,7 @@ async def dial(url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | No
     try:
         with anyio.fail_after(CONNECT_SECONDS):
             stream = await _dial(url, tls)
+            _end_when_unheard(stream)
             websocket = ClientWebSocket(stream, url)
             try:
                 await websocket.shake_hands(headers)
@@ -76,6 +81,13 @@ async def _dial(url: str, tls: ssl.SSLContext | None) -> ByteStream:
         return await connecting.connect(parts.hostname, port, context)
     except (OSError, ssl.SSLError) as error:
         raise Unavailable(f"cannot connect to {_host(url)}: {error}") from error
+
+
+def _end_when_unheard(stream: ByteStream) -> None:
+    """Have the kernel end a connection whose other side acknowledges nothing, where it can."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  anyio's, not Django's
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD_SECONDS * 1000))
 
 
 class ClientWebSocket(ByteStream):

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from warren.errors import Conflict, RemoteProtocolError, Unauthenticated, Unavailable, WarrenError
+from warren.netlab.namespace import Namespace, missing
 from warren.rpc import websocket
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +153,25 @@ async def test_who_does_not_listen_or_speaks_something_else() -> None:
             async with websocket.connect(f"ws://127.0.0.1:{address[1]}/", headers={}):
                 pass
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing")
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux ends such a connection")
+def test_a_connection_whose_bytes_go_nowhere_ends_soon() -> None:
+    async def talk() -> None:
+        async with server(echo) as url:
+            stream = await websocket.dial(url, headers={})
+            await stream.send(b"heard")
+            assert await stream.receive() == b"heard"
+            await anyio.to_thread.run_sync(
+                namespace.nft,
+                "table inet t { chain c { type filter hook output priority 0; meta l4proto tcp drop; }; }",
+            )
+            await stream.send(b"unheard")
+            with anyio.fail_after(60), pytest.raises(anyio.BrokenResourceError):
+                await stream.receive()
+            await anyio.aclose_forcefully(stream)
+            await anyio.to_thread.run_sync(namespace.nft, "delete table inet t")
+
+    with Namespace("cut") as namespace:
+        namespace.call(partial(anyio.run, talk))
