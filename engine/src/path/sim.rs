@@ -142,7 +142,7 @@ impl Internet {
                     let own = [self.nodes[sender].address];
                     self.nodes[sender].path.handle_own_endpoints(self.now, &own);
                 }
-                PathEvent::Pong { .. } => {}
+                PathEvent::Pong { .. } | PathEvent::Settled { .. } => {}
             }
         }
     }
