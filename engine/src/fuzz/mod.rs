@@ -13,12 +13,13 @@ mod streams;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("stun", packets::stun),
     ("disco", packets::disco),
     ("wireguard", packets::wireguard),
     ("inner", packets::inner),
     ("fragments", packets::fragments),
+    ("segments", packets::segments),
     ("derp", streams::derp),
     ("derp_login", streams::derp_login),
     ("derp_map", streams::derp_map),

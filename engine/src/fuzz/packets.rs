@@ -1,10 +1,12 @@
 //! Parsers that take a whole packet.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::netstack::device::{Batch, Span};
 use crate::netstack::fragment::Reassembly;
-use crate::netstack::packet::{self, Inner, FRAGMENT, IPV6_HEADER};
+use crate::netstack::packet::{self, Ends, Inner, FRAGMENT, IPV6_HEADER};
+use crate::netstack::{Netstack, Options};
 use crate::tunnel::tsmp::Message as Tsmp;
 use crate::tunnel::{self, Addressee, Admission, Gate, Opened, Session, MAX_CONTROL, OVERHEAD};
 use crate::wire::disco::{self, Message};
@@ -46,10 +48,9 @@ pub fn disco(data: &[u8]) {
 
 /// Inner packets: no answer is longer than what it answers.
 pub fn inner(data: &[u8]) {
-    let _ = packet::tcp(data);
-    let mut copy = data.to_vec();
-    packet::refresh_tcp(&mut copy, 1, 2);
-    assert_eq!(copy.len(), data.len());
+    let mut refusal = Batch::default();
+    tcp(Instant::now()).refuse(data, &mut refusal);
+    assert!(refusal.len() <= data.len());
     let Some(inner) = Inner::parse(data) else { return };
     let _ = (inner.ends(), inner.opens(), Tsmp::parse(inner.payload));
     assert!(inner.datagram().is_none_or(|datagram| datagram.len() <= data.len()));
@@ -59,6 +60,42 @@ pub fn inner(data: &[u8]) {
         assert_eq!((read.source, read.destination), (inner.destination, inner.source));
         assert_eq!(packet::checksum(read.source, read.destination, packet::ICMPV6, read.payload), 0);
     }
+}
+
+/// A connection: whatever segments come (each a length, then what stands behind the addresses), it answers in segments
+/// of the right size to the right peer, and of no more than was sent and a window takes.
+pub fn segments(data: &[u8]) {
+    const MTU: usize = 1280;
+    const WINDOW: usize = 64 << 10;
+    let (now, mut rest) = (Instant::now(), data);
+    let ends = Ends { local: (Ipv6Addr::LOCALHOST, 7), remote: (Ipv6Addr::from(2), 9) };
+    let mut netstack = tcp(now);
+    let Some(id) = netstack.accept(ends) else { return };
+    for step in 0_u32.. {
+        let [length, tail @ ..] = rest else { break };
+        let (body, after) = tail.split_at(tail.len().min(usize::from(*length)));
+        rest = after;
+        let mut arriving = vec![0; IPV6_HEADER + body.len()];
+        arriving[IPV6_HEADER..].copy_from_slice(body);
+        packet::write_ipv6(&mut arriving, ends.remote.0, ends.local.0, packet::TCP);
+        let now = now + Duration::from_millis(u64::from(step));
+        netstack.enqueue(id, Span { start: 0, end: arriving.len() });
+        netstack.ingest(now, id, &arriving, usize::MAX);
+        netstack.receive(id, |bytes| (bytes.len(), ()));
+        netstack.send(id, WINDOW, |room| (room.len().min(WINDOW), ()));
+        let mut out = Batch::default();
+        netstack.emit(now, id, &mut out, WINDOW);
+        assert!(out.len() <= 2 * WINDOW);
+        for answer in out.packets() {
+            let inner = Inner::parse(answer).expect("what a connection sends is a packet");
+            assert_eq!((inner.source, inner.destination), (ends.local.0, ends.remote.0));
+            assert!(answer.len() <= MTU);
+        }
+    }
+}
+
+fn tcp(now: Instant) -> Netstack {
+    Netstack::new(now, Options { mtu: 1280, max_window: 1 << 20, seed: 7 })
 }
 
 /// Fragments: whatever order and overlap they have, a whole is no longer than a datagram may be.
