@@ -369,7 +369,10 @@ impl PeerPath {
             Remedy::Resize => self.resize(now),
             Remedy::GiveUp => self.give_up(now, endpoint),
         }
-        self.show(now, || format!("{endpoint} does not answer"));
+        // What nobody used is only no longer known to work; `handle_timeout` says so.
+        if self.best.as_ref().is_some_and(|best| best.doubted(now)) {
+            self.show(now, || format!("{endpoint} does not answer"));
+        }
     }
 
     fn give_up(&mut self, now: Instant, endpoint: SocketAddr) {

@@ -34,20 +34,29 @@ impl PeerPath {
     fn silence(&self, now: Instant, known: &[CandidateStats]) -> String {
         let asked: Vec<_> = known.iter().filter(|candidate| candidate.pings_sent > 0).collect();
         let Some(pings) = asked.iter().map(|candidate| candidate.pings_sent).max() else {
-            return format!("{} known, and nothing was sent to the peer yet", endpoints(known.len()));
+            return match known.len() {
+                1 => "one endpoint of the peer is known, and was not asked: nothing was sent to the peer".into(),
+                count => {
+                    format!("{count} endpoints of the peer are known, and none was asked: nothing was sent to the peer")
+                }
+            };
         };
         let lost = known.iter().filter_map(|candidate| Some((candidate.pong_age?, candidate.endpoint))).min();
         let waiting = asked.iter().any(|candidate| candidate.state == CandidateState::Sent);
         let mut said = match lost {
             Some((age, endpoint)) => format!("{endpoint} answered {} s ago, and does not now", age.as_secs()),
-            None => {
-                format!("{} asked, up to {}, and none answered{}", endpoints(asked.len()), times(pings), yet(waiting))
-            }
+            None => unanswered(asked.len(), pings, waiting),
         };
         said.push_str(match (self.own_nat_varies, several_ports(known)) {
             (true, true) => "; the NAT on this side gives every destination another port, and the peer's seems to, too",
             (true, false) => "; the NAT on this side gives every destination another port",
             (false, true) => "; the peer's NAT seems to give every destination another port",
+            (false, false) => "",
+        });
+        said.push_str(match (only_private(&self.own_endpoints), only_private(&told(known))) {
+            (true, true) => "; neither side knows a public address of its own",
+            (true, false) => "; this side knows no public address of its own",
+            (false, true) => "; the peer knows no public address of its own",
             (false, false) => "",
         });
         if !self.active(now) {
@@ -57,18 +66,14 @@ impl PeerPath {
     }
 }
 
-fn yet(waiting: bool) -> &'static str {
-    if waiting {
-        " yet"
-    } else {
-        ""
-    }
-}
-
-fn endpoints(count: usize) -> String {
-    match count {
-        1 => "one endpoint of the peer is".into(),
-        _ => format!("{count} endpoints of the peer are"),
+/// So many endpoints were pinged, up to so many times; an answer may still come while the last ping is fresh.
+fn unanswered(asked: usize, pings: u32, waiting: bool) -> String {
+    let pings = times(pings);
+    match (asked, waiting) {
+        (1, true) => format!("the one endpoint of the peer was asked {pings}, and has not answered yet"),
+        (1, false) => format!("the one endpoint of the peer was asked {pings}, and did not answer"),
+        (_, true) => format!("{asked} endpoints of the peer were asked, up to {pings} each, and none has answered yet"),
+        (_, false) => format!("{asked} endpoints of the peer were asked, up to {pings} each, and none answered"),
     }
 }
 
@@ -102,13 +107,23 @@ fn family(endpoints: impl Iterator<Item = SocketAddr>) -> Option<&'static str> {
     families.all(|other| other == first).then_some(if first { "IPv4" } else { "IPv6" })
 }
 
+/// The endpoints that the peer told of itself.
+fn told(known: &[CandidateStats]) -> Vec<SocketAddr> {
+    known.iter().filter(|candidate| candidate.source != "ping").map(|candidate| candidate.endpoint).collect()
+}
+
 /// Say whether the peer names two ports of one public IPv4 address: each STUN server saw it at another one.
 fn several_ports(known: &[CandidateStats]) -> bool {
-    let public = |candidate: &&CandidateStats| candidate.source != "ping" && is_public(candidate.endpoint.ip());
-    let mut addresses: Vec<IpAddr> = known.iter().filter(public).map(|candidate| candidate.endpoint.ip()).collect();
+    let public = |endpoint: &SocketAddr| endpoint.is_ipv4() && is_public(endpoint.ip());
+    let mut addresses: Vec<IpAddr> = told(known).iter().filter(|it| public(it)).map(SocketAddr::ip).collect();
     let all = addresses.len();
     addresses.dedup(); // they come in order
     addresses.len() < all
+}
+
+/// Say whether there are addresses, and none that the internet knows.
+fn only_private(endpoints: &[SocketAddr]) -> bool {
+    !endpoints.is_empty() && endpoints.iter().all(|endpoint| !is_public(endpoint.ip()))
 }
 
 fn is_public(ip: IpAddr) -> bool {
@@ -118,6 +133,6 @@ fn is_public(ip: IpAddr) -> bool {
             let carrier = a == 100 && (64..128).contains(&b); // RFC 6598
             !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || carrier)
         }
-        IpAddr::V6(_) => false,
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
     }
 }
