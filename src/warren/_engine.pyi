@@ -191,7 +191,10 @@ class Accepted:
 
 @final
 class PathChanged:
-    """The path to a peer changed. `direct` with its `endpoint`, else by relay `region`; `reason` is a sentence."""
+    """The path to a peer changed, or it became clear why it stays by relay; `reason` is a sentence.
+
+    `direct` with its `endpoint`, else by relay `region`.
+    """
 
     __match_args__ = ("key", "direct", "endpoint", "region", "latency_seconds", "reason")
     key: bytes
@@ -328,8 +331,8 @@ class PathRecord:
 
 @final
 class PeerStats:
-    """`history`: the last 20 changes of path, the oldest first. `inner_mtu`: bytes of the largest packet inside the
-    tunnel that the path in use carries."""
+    """`reason`: why the path is what it is, as far as is known now. `history`: the last 20 changes of path, the oldest
+    first. `inner_mtu`: bytes of the largest packet inside the tunnel that the path in use carries."""
 
     key: bytes
     addresses: list[str]

@@ -1,5 +1,7 @@
 """Real engines in the networks of users: the path they get, how soon, and why."""
 
+import re
+
 import anyio
 import pytest
 
@@ -53,6 +55,26 @@ def test_a_pair_gets_the_path_that_physics_allow(name: str, reports: dict[str, R
         assert report.direct_seconds is not None
         assert report.direct_seconds < DIRECT_SECONDS
         assert report.endpoint in report.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("easy+v6-only", "the peer has IPv6 addresses only, and this side IPv4 addresses only"),
+        ("easy+hard", "the peer's NAT seems to give every destination another port"),
+        ("hard+hard", "the NAT on this side gives every destination another port, and the peer's seems to, too"),
+        ("easy+udp-blocked", "the peer knows no public address of its own"),
+        ("vpn-no-stun", "neither side knows a public address of its own"),
+        ("no-hairpin", "none (has answered yet|answered)"),
+    ],
+)
+def test_a_relayed_pair_says_what_stands_in_the_way(name: str, said: str, reports: dict[str, Report]) -> None:
+    """`judge` compares all of the sentence of every pair; here is what a person reads."""
+    assert re.search(f"{said}$", reports[_listed(name)].reason), reports[_listed(name)]
+
+
+def _listed(name: str) -> str:
+    return name if name in PAIRS else "+".join(reversed(name.split("+")))
 
 
 def test_a_bad_line_changes_no_path() -> None:

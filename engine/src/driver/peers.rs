@@ -330,6 +330,7 @@ impl Node {
         path.handle_stack_mtu(self.config.mtu);
         path.handle_block_direct(now, self.config.block_direct);
         path.handle_own_endpoints(now, &self.own_endpoints());
+        path.handle_own_nat(self.own_nat_varies());
         path
     }
 
@@ -400,6 +401,10 @@ impl Node {
                     self.path_changed(id);
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
                     self.note_source(now, id);
+                }
+                PathEvent::Settled { path, reason } => {
+                    let (key, path, latency) = (peer.key, view(path).0, Duration::ZERO);
+                    self.outbox.push(Event::PathChanged { key, path, latency, reason });
                 }
                 PathEvent::Pong { token, latency, via } => {
                     if self.pings.remove(&token).is_some() {

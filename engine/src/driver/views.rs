@@ -87,9 +87,6 @@ pub fn view(path: InUse) -> (PathView, Option<Duration>) {
     }
 }
 
-/// Why a path is what it is while there is none.
-const UNUSED: &str = "nothing was sent yet";
-
 fn change_view(now: Instant, change: &Change) -> ChangeView {
     let age = now.saturating_duration_since(change.at);
     ChangeView { age, path: view(change.path).0, reason: change.reason.clone() }
@@ -106,7 +103,7 @@ impl Peer {
             home_region: self.home_region,
             path,
             latency,
-            reason: self.path.history().last().map_or(UNUSED.into(), |change| change.reason.clone()),
+            reason: self.path.reason(now),
             candidates: self.path.candidates(now).into_iter().map(CandidateView::from).collect(),
             history: self.path.history().map(|change| change_view(now, change)).collect(),
             inner_mtu: self.path.inner_mtu(),

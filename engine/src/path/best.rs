@@ -74,6 +74,8 @@ pub struct Best {
     bypassed_at: Option<Instant>,
     patience: Duration,
     resized_at: Option<Instant>,
+    /// Those pings left while the peer was silent: that none was answered says nothing about sizes.
+    resized_in_silence: bool,
 }
 
 /// What to do about an endpoint that does not answer.
@@ -108,6 +110,7 @@ impl Best {
             bypassed_at: None,
             patience: ASK_AFTER,
             resized_at: None,
+            resized_in_silence: false,
         }
     }
 
@@ -125,6 +128,7 @@ impl Best {
         self.proven_at = now;
         (self.sent_since_proof, self.asks) = (0, 0);
         (self.asked_since, self.asked_at, self.resized_at) = (None, None, None);
+        self.resized_in_silence = false;
     }
 
     /// Something is sent there; says whether it should be asked for a proof.
@@ -164,6 +168,19 @@ impl Best {
     /// Pings of every size left for it.
     pub fn note_resizing(&mut self, now: Instant) {
         self.resized_at = Some(now);
+        self.resized_in_silence = self.owes();
+    }
+
+    /// Say whether an answer is owed: we asked, and nothing was heard since.
+    pub fn owes(&self) -> bool {
+        self.owed_since.is_some()
+    }
+
+    /// Say, once, whether a silence in which pings of every size were lost is over: they must be sent again.
+    pub fn take_resumed(&mut self) -> bool {
+        let resumed = self.resized_in_silence && !self.owes();
+        self.resized_in_silence &= !resumed;
+        resumed
     }
 
     /// Say whether pings of every size are on their way.

@@ -259,6 +259,12 @@ impl Candidates {
         self.by_endpoint.is_empty()
     }
 
+    /// Say whether there are some, and none of them answers.
+    pub fn all_failed(&self) -> bool {
+        let failed = |candidate: &Candidate| candidate.state() == CandidateState::Failed;
+        !self.is_empty() && self.by_endpoint.values().all(failed)
+    }
+
     /// Say whether `endpoint` is one.
     pub fn contains(&self, endpoint: SocketAddr) -> bool {
         self.by_endpoint.contains_key(&endpoint)

@@ -83,7 +83,7 @@ fn carries(size: usize) -> String {
     }
 }
 
-fn times(count: u32) -> String {
+pub fn times(count: u32) -> String {
     match count {
         1 => "once".into(),
         2 => "twice".into(),

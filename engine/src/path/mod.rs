@@ -11,6 +11,7 @@ pub mod history;
 pub mod peer;
 mod pings;
 mod probe;
+mod reason;
 mod search;
 pub mod sizes;
 
@@ -82,6 +83,8 @@ pub enum InUse {
 pub enum PathEvent {
     /// Another path is in use; `reason` is a sentence for a person.
     Changed { path: InUse, reason: String },
+    /// The path stays by relay, and it is known why.
+    Settled { path: InUse, reason: String },
     /// The answer to a ping asked for with `token`; the first one only.
     Pong { token: u64, latency: Duration, via: Source },
     /// Our endpoints are needed by the peer and were not measured lately: measure, then `handle_own_endpoints`.

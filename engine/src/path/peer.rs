@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::best::Best;
 use super::candidates::{CandidateStats, Candidates};
 use super::guard::Guard;
-use super::history::{explain, Change, History};
+use super::history::{explain, milliseconds, Change, History};
 use super::pings::Pings;
 use super::search::Search;
 use super::sizes::{inner_mtu, size_for, Raise, FULL};
@@ -21,6 +21,8 @@ const SESSION_ACTIVE: Duration = Duration::from_secs(45);
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
 /// A blocked node tells its peers so no more often.
 const REFUSE_INTERVAL: Duration = Duration::from_secs(30);
+/// Why a direct path is in doubt that nobody used.
+const UNCONFIRMED: &str = "the direct path was not confirmed lately";
 
 /// Chooses the path to one peer. See the module for how to drive it.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ pub struct PeerPath {
     pub(super) full_ping_at: Option<Instant>,
     pub(super) called_at: Option<Instant>,
     shown: InUse,
+    /// Since the last change of path it was said why the path stays by relay.
+    pub(super) settled: bool,
+    /// Whether our NAT gives every destination another port.
+    pub(super) own_nat_varies: bool,
     history: History,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<PathEvent>,
@@ -85,6 +91,8 @@ impl PeerPath {
             full_ping_at: None,
             called_at: None,
             shown: InUse::None,
+            settled: false,
+            own_nat_varies: false,
             history: History::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -135,6 +143,18 @@ impl PeerPath {
         self.history.changes()
     }
 
+    /// Say in a sentence why data goes the way it goes. Made when asked for, so that it is true at that moment.
+    pub fn reason(&self, now: Instant) -> String {
+        let last = self.history.changes().next_back();
+        let said = last.filter(|change| matches!(change.path, InUse::Direct { .. }) == self.certain(now));
+        match (&self.best, self.region()) {
+            (None, Some(_)) => self.why_not_direct(now),
+            (None, None) => format!("no relay of the peer is known, and {}", self.why_not_direct(now)),
+            (Some(best), _) if best.doubted(now) => format!("{} does not answer", best.measured.endpoint),
+            (Some(best), _) => said.map_or_else(|| unsaid(best, now), |change| change.reason.clone()),
+        }
+    }
+
     /// Set the peer's home region; `None` when it has none.
     pub fn handle_home(&mut self, now: Instant, region: Option<Region>) {
         self.home = region;
@@ -166,6 +186,11 @@ impl PeerPath {
         }
     }
 
+    /// Set whether our NAT gives every destination another port, as far as that was found out.
+    pub fn handle_own_nat(&mut self, varies: bool) {
+        self.own_nat_varies = varies;
+    }
+
     /// Forbid or allow direct paths from now on.
     pub fn handle_block_direct(&mut self, now: Instant, blocked: bool) {
         if self.blocked == blocked {
@@ -181,7 +206,8 @@ impl PeerPath {
         self.pings.forget_direct();
         // The peer forgets what we told it earlier.
         self.send_call(now, Vec::new());
-        self.show(now, || "direct paths are blocked".into());
+        let reason = self.why_not_direct(now);
+        self.show(now, || reason);
     }
 
     /// The network under us changed, or time was lost (`why` says which): no path is certain until it is proven again.
@@ -231,6 +257,9 @@ impl PeerPath {
                 if let Some(best) = self.best.as_mut().filter(|best| best.measured.endpoint == endpoint) {
                     let doubted = best.doubted(now);
                     best.note_heard(now);
+                    if best.take_resumed() {
+                        self.ask_sizes(now);
+                    }
                     if doubted {
                         self.show(now, || format!("{endpoint} is heard again"));
                     }
@@ -288,7 +317,9 @@ impl PeerPath {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.expire_pings(now);
+        if self.expire_pings(now) {
+            self.settle(now);
+        }
         self.watch_best(now);
         self.climb_ladders(now);
         self.raise_size(now);
@@ -296,7 +327,7 @@ impl PeerPath {
         if self.heartbeat_at.is_some_and(|at| at <= now) {
             self.heartbeat(now);
         }
-        self.show(now, || "the direct path was not confirmed lately".into());
+        self.show(now, || UNCONFIRMED.into());
     }
 
     /// Say when `handle_timeout` is due.
@@ -348,32 +379,27 @@ impl PeerPath {
         };
         self.shown = path;
         if !same {
+            self.settled = false;
             let reason = reason();
             self.history.add(Change { at: now, path, reason: reason.clone() });
             self.events.push_back(PathEvent::Changed { path, reason });
         }
     }
 
+    /// Tell once, after a change of path, why it stays by relay: all that was asked stayed silent.
+    fn settle(&mut self, now: Instant) {
+        let open = !self.settled && !self.blocked && self.best.is_none() && self.region().is_some();
+        if open && self.candidates.all_failed() {
+            self.settled = true;
+            let reason = self.why_not_direct(now);
+            self.note(now, reason.clone());
+            self.events.push_back(PathEvent::Settled { path: self.shown, reason });
+        }
+    }
+
     /// Remember something about the path in use that does not change which it is.
     pub(super) fn note(&mut self, now: Instant, reason: String) {
         self.history.add(Change { at: now, path: self.shown, reason });
-    }
-
-    /// Say in a sentence why the path is not direct.
-    pub fn why_not_direct(&self, now: Instant) -> String {
-        if self.blocked {
-            return "direct paths are blocked".into();
-        }
-        if self.declined {
-            return "the peer told no endpoint: it forbids direct paths, or knows no address of its own".into();
-        }
-        if self.candidates.is_empty() {
-            return "no endpoint of the peer is known yet".into();
-        }
-        match self.held_until.filter(|until| now < *until) {
-            Some(_) => format!("direct paths failed {} times within a minute: the next try waits", self.losses.len()),
-            None => "no endpoint of the peer has answered yet".into(),
-        }
     }
 
     pub(super) fn region(&self) -> Option<Region> {
@@ -400,5 +426,13 @@ impl PeerPath {
         self.search.begin(now, lost);
         self.probe(now, true);
         self.call(now);
+    }
+}
+
+/// Why the path is what it is when that was just found out and not told yet.
+fn unsaid(best: &Best, now: Instant) -> String {
+    match best.certain(now) {
+        true => format!("{} answered in {}", best.measured.endpoint, milliseconds(best.measured.latency)),
+        false => UNCONFIRMED.into(),
     }
 }

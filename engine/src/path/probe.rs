@@ -265,6 +265,18 @@ impl PeerPath {
 
     /// Large packets get lost on the path in use: find out which sizes do not.
     fn resize(&mut self, now: Instant) {
+        let Some(best) = &self.best else { return };
+        let (endpoint, size, silent) = (best.measured.endpoint, best.size, best.owes());
+        self.ask_sizes(now);
+        // It may be gone altogether: whoever answers now takes its place.
+        self.probe(now, true);
+        if !silent {
+            self.note(now, format!("{endpoint} answers, but packets of {} bytes get lost", inner_mtu(size)));
+        }
+    }
+
+    /// Ping the endpoint in use with all sizes up to its own.
+    pub(super) fn ask_sizes(&mut self, now: Instant) {
         let Some(best) = &mut self.best else { return };
         let (endpoint, size) = (best.measured.endpoint, best.size);
         best.note_resizing(now);
@@ -272,9 +284,6 @@ impl PeerPath {
         for rung in LADDER.into_iter().filter(|rung| *rung <= size.max(FULL)) {
             self.send_ping(now, Source::Udp(endpoint), rung, Vec::new());
         }
-        // It may be gone altogether: whoever answers now takes its place.
-        self.probe(now, true);
-        self.note(now, format!("{endpoint} answers, but packets of {} bytes get lost", inner_mtu(size)));
     }
 
     /// Tell the peer where we may be pinged, by its relay. Unlike upstream's nodes we do so even when we know no
@@ -339,12 +348,16 @@ impl PeerPath {
         self.transmits.push_back(Transmit { to, message, length: size });
     }
 
-    pub(super) fn expire_pings(&mut self, now: Instant) {
+    /// Give up pings that are late; says whether an endpoint owed an answer.
+    pub(super) fn expire_pings(&mut self, now: Instant) -> bool {
+        let mut some = false;
         while let Some(ping) = self.pings.take_expired(now) {
             if let Source::Udp(endpoint) = ping.to {
                 self.candidates.unanswered(endpoint, ping.at);
+                some = true;
             }
         }
+        some
     }
 
     pub(super) fn watch_best(&mut self, now: Instant) {
@@ -356,7 +369,10 @@ impl PeerPath {
             Remedy::Resize => self.resize(now),
             Remedy::GiveUp => self.give_up(now, endpoint),
         }
-        self.show(now, || format!("{endpoint} does not answer"));
+        // What nobody used is only no longer known to work; `handle_timeout` says so.
+        if self.best.as_ref().is_some_and(|best| best.doubted(now)) {
+            self.show(now, || format!("{endpoint} does not answer"));
+        }
     }
 
     fn give_up(&mut self, now: Instant, endpoint: SocketAddr) {

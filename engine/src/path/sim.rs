@@ -142,7 +142,7 @@ impl Internet {
                     let own = [self.nodes[sender].address];
                     self.nodes[sender].path.handle_own_endpoints(self.now, &own);
                 }
-                PathEvent::Pong { .. } => {}
+                PathEvent::Pong { .. } | PathEvent::Settled { .. } => {}
             }
         }
     }
@@ -219,6 +219,16 @@ impl Internet {
         }
     }
 
+    /// Let one node send a stream, a packet each 5 ms, and the other acknowledge it.
+    fn stream(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.send(0);
+            self.run(Duration::from_millis(5));
+            self.send(1);
+        }
+    }
+
     fn direct(&self) -> [bool; 2] {
         [0, 1].map(|index| matches!(self.nodes[index].path.in_use(self.now), InUse::Direct { .. }))
     }
@@ -291,6 +301,26 @@ fn a_cut_is_noticed_and_healed_whatever_its_length() {
         internet.cut = false;
         internet.talk(Duration::from_millis(1200));
         assert_eq!(internet.direct(), [true; 2], "cut for {cut_for} s");
+    }
+}
+
+#[test]
+fn a_short_cut_under_a_stream_flips_the_path_once_each_way() {
+    // Shorter than it takes to give a path up: nobody knows that it was cut, only that it was silent.
+    for cut_for in (250..1400).step_by(50) {
+        let mut internet = Internet::new([Nat::Easy, Nat::Easy], 3);
+        internet.stream(Duration::from_secs(3));
+        internet.cut = true;
+        internet.stream(Duration::from_millis(cut_for));
+        internet.cut = false;
+        let heard_from = internet.now - internet.start + DIRECT_DELAY * 2;
+        internet.stream(Duration::from_secs(5));
+        for node in &internet.nodes {
+            let back: Vec<_> = node.changes.iter().filter(|(at, _)| *at > heard_from).collect();
+            let straight = back.len() <= 1 && back.iter().all(|(_, path)| matches!(path, InUse::Direct { .. }));
+            assert!(straight, "cut for {cut_for} ms: {back:?}");
+        }
+        assert_eq!(internet.direct(), [true; 2], "cut for {cut_for} ms");
     }
 }
 

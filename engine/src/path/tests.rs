@@ -1,6 +1,7 @@
 //! Scenarios as transcripts: what comes in at which second, what must go out.
 
 mod limits;
+mod reasons;
 mod sizes;
 
 use std::net::SocketAddr;
@@ -233,8 +234,8 @@ fn says_why_it_is_relayed() {
     };
     assert_eq!(reason(|_, _| {}), "no endpoint of the peer is known yet");
     let publish = |path: &mut PeerPath, now| path.handle_endpoints(now, &[endpoint("192.0.2.1:1")]);
-    assert_eq!(reason(publish), "no endpoint of the peer has answered yet");
-    assert_eq!(reason(|path, now| path.handle_block_direct(now, true)), "direct paths are blocked");
+    assert_eq!(reason(publish), "one endpoint of the peer is known, and was not asked: nothing was sent to the peer");
+    assert_eq!(reason(|path, now| path.handle_block_direct(now, true)), "direct paths are blocked on this side");
 }
 
 #[test]

@@ -90,31 +90,66 @@ KINDS: tuple[Kind, ...] = (
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
+SILENT = (
+    r"(the one endpoint of the peer was asked \w+( times)?, and (has not answered yet|did not answer)"
+    r"|\d+ endpoints of the peer were asked, up to \w+( times)? each, and none (has answered yet|answered))"
+)
+"""What an engine says when nothing answers, as a regular expression."""
+NO_PUBLIC_ADDRESS = "; neither side knows a public address of its own"
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """Which path two nodes must get, and why."""
 
     path: Path
     why: str
+    reason: str = ""
+    """What the first node's engine must say of a relayed path, as a regular expression for all of it."""
 
 
 def expected(one: Kind, other: Kind) -> Expected:
     """Say which path two nodes in these networks get: direct wherever physics allow."""
     for kind in (one, other):
         if not kind.udp:
-            return Expected(Path.RELAY, f"{kind.name} lets out {kind.outbound.value}")
+            return _relayed(one, other, f"{kind.name} lets out {kind.outbound.value}")
     shared = set(one.families) & set(other.families)
     if not shared:
-        families = {4: "IPv4", 6: "IPv6"}
-        return Expected(
-            Path.RELAY, " and ".join(f"{kind.name} has {families[kind.families[0]]} only" for kind in (one, other))
-        )
+        return _relayed(one, other, " and ".join(f"{kind.name} has {_family(kind)} only" for kind in (one, other)))
     if 6 in shared:
         return Expected(Path.DIRECT, "both have IPv6, and firewalls let answers in")
     for sender, receiver in ((one, other), (other, one)):
         if admits(receiver, sender):
             return Expected(Path.DIRECT, _why_admitted(receiver, sender))
-    return Expected(Path.RELAY, _why_refused(one, other))
+    return _relayed(one, other, _why_refused(one, other))
+
+
+def _relayed(one: Kind, other: Kind, why: str) -> Expected:
+    return Expected(Path.RELAY, why, _told(one, other))
+
+
+def _told(one: Kind, other: Kind) -> str:
+    """Say what the engine of a relayed node can know of its own network and of the other one's."""
+    if not set(one.families) & set(other.families):
+        return f"the peer has {_family(other)} addresses only, and this side {_family(one)} addresses only"
+    nats = {
+        (True, True): "; the NAT on this side gives every destination another port, and the peer's seems to, too",
+        (True, False): "; the NAT on this side gives every destination another port",
+        (False, True): "; the peer's NAT seems to give every destination another port",
+        (False, False): "",
+    }
+    addresses = {
+        (False, False): NO_PUBLIC_ADDRESS,
+        (False, True): "; this side knows no public address of its own",
+        (True, False): "; the peer knows no public address of its own",
+        (True, True): "",
+    }
+    varies = tuple(kind.udp and kind.mapping is Mapping.DEPENDENT for kind in (one, other))
+    return SILENT + nats[varies[0], varies[1]] + addresses[one.udp, other.udp]
+
+
+def _family(kind: Kind) -> str:
+    return {4: "IPv4", 6: "IPv6"}[kind.families[0]]
 
 
 def admits(receiver: Kind, sender: Kind) -> bool:

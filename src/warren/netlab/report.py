@@ -70,8 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return not self.problems
 
 
-_DIRECT_REASON = re.compile(r"answered|better than")
-_RELAY_REASON = re.compile(r"no endpoint of the peer|no (direct|endpoint)|never|not answer|blocked")
+_DIRECT_REASON = re.compile(r"answered|better than|is heard again")
 
 
 def judge(scenario: str, wanted: Expected, outcome: Outcome, more_problems: Sequence[str] = ()) -> Report:
@@ -79,8 +78,7 @@ def judge(scenario: str, wanted: Expected, outcome: Outcome, more_problems: Sequ
     problems = list(more_problems)
     if outcome.path is not wanted.path:
         problems.append(f"the path is {outcome.path.value}, not {wanted.path.value}")
-    pattern = _DIRECT_REASON if outcome.path is Path.DIRECT else _RELAY_REASON
-    if not pattern.search(outcome.reason):
+    elif not _explained(wanted, outcome):
         problems.append(f"the engine's reason does not explain the path: {outcome.reason!r}")
     if outcome.throughput_bits_per_second <= 0:
         problems.append("nothing came through")
@@ -96,6 +94,12 @@ def judge(scenario: str, wanted: Expected, outcome: Outcome, more_problems: Sequ
         throughput_bits_per_second=round(outcome.throughput_bits_per_second),
         problems=tuple(problems),
     )
+
+
+def _explained(wanted: Expected, outcome: Outcome) -> bool:
+    if outcome.path is Path.DIRECT:
+        return _DIRECT_REASON.search(outcome.reason) is not None and outcome.endpoint in outcome.reason
+    return re.fullmatch(wanted.reason, outcome.reason) is not None
 
 
 def misjudged(kind: Kind, outside: str, seen: Seen) -> list[str]:

@@ -43,12 +43,18 @@ impl Node {
         endpoints
     }
 
+    /// Whether our NAT is known to give every destination another port.
+    pub fn own_nat_varies(&self) -> bool {
+        self.netcheck.mapping_varies == Some(true)
+    }
+
     /// Tell peers and Python, if our endpoints are others than they know.
     pub fn endpoints_changed(&mut self, now: Instant) {
-        let endpoints = self.own_endpoints();
+        let (endpoints, varies) = (self.own_endpoints(), self.own_nat_varies());
         for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.path.handle_own_endpoints(now, &endpoints);
+                peer.path.handle_own_nat(varies);
             }
             self.peers.touch(id);
         }
