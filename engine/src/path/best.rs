@@ -176,6 +176,11 @@ impl Best {
         self.owed_since.is_some()
     }
 
+    /// Say whether it was heard when pings of every size had to be sent: only large packets get lost.
+    pub fn loses_large(&self) -> bool {
+        self.resizing() && !self.resized_in_silence
+    }
+
     /// Say, once, whether a silence in which pings of every size were lost is over: they must be sent again.
     pub fn take_resumed(&mut self) -> bool {
         let resumed = self.resized_in_silence && !self.owes();

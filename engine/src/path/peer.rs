@@ -150,7 +150,7 @@ impl PeerPath {
         match (&self.best, self.region()) {
             (None, Some(_)) => self.why_not_direct(now),
             (None, None) => format!("no relay of the peer is known, and {}", self.why_not_direct(now)),
-            (Some(best), _) if best.doubted(now) => format!("{} does not answer", best.measured.endpoint),
+            (Some(best), _) if best.doubted(now) => doubt(best),
             (Some(best), _) => said.map_or_else(|| unsaid(best, now), |change| change.reason.clone()),
         }
     }
@@ -426,6 +426,15 @@ impl PeerPath {
         self.search.begin(now, lost);
         self.probe(now, true);
         self.call(now);
+    }
+}
+
+/// Why a path is in doubt.
+pub(super) fn doubt(best: &Best) -> String {
+    let endpoint = best.measured.endpoint;
+    match best.loses_large() {
+        true => format!("{endpoint} answers, but packets of {} bytes get lost", inner_mtu(best.size)),
+        false => format!("{endpoint} does not answer"),
     }
 }
 

@@ -7,7 +7,7 @@ use super::best::{Best, Remedy};
 use super::candidates::is_usable;
 use super::compare::{worth_a_switch, Measured};
 use super::history::milliseconds;
-use super::peer::{PeerPath, HEARTBEAT};
+use super::peer::{doubt, PeerPath, HEARTBEAT};
 use super::sizes::{above, inner_mtu, Raise, FULL, LADDER, SMALL};
 use super::{PathEvent, Source, Transmit};
 use crate::wire::disco::{Message, TxId};
@@ -265,13 +265,12 @@ impl PeerPath {
 
     /// Large packets get lost on the path in use: find out which sizes do not.
     fn resize(&mut self, now: Instant) {
-        let Some(best) = &self.best else { return };
-        let (endpoint, size, silent) = (best.measured.endpoint, best.size, best.owes());
         self.ask_sizes(now);
         // It may be gone altogether: whoever answers now takes its place.
         self.probe(now, true);
-        if !silent {
-            self.note(now, format!("{endpoint} answers, but packets of {} bytes get lost", inner_mtu(size)));
+        if let Some(best) = self.best.as_ref().filter(|best| best.loses_large()) {
+            let reason = doubt(best);
+            self.note(now, reason);
         }
     }
 
@@ -370,8 +369,8 @@ impl PeerPath {
             Remedy::GiveUp => self.give_up(now, endpoint),
         }
         // What nobody used is only no longer known to work; `handle_timeout` says so.
-        if self.best.as_ref().is_some_and(|best| best.doubted(now)) {
-            self.show(now, || format!("{endpoint} does not answer"));
+        if let Some(reason) = self.best.as_ref().filter(|best| best.doubted(now)).map(doubt) {
+            self.show(now, || reason);
         }
     }
 
