@@ -33,7 +33,7 @@ from warren.provisioner.session import (
     StepFailed,
     open_session,
 )
-from warren.provisioner.workdir import STATE_FILE
+from warren.provisioner.workdir import read_state
 from warren.rpc._pb import provisionerd_pb2 as pbd
 
 Outcome: TypeAlias = pbd.CompletedJob | pbd.FailedJob
@@ -150,7 +150,7 @@ def _log_level(job: pbd.AcquiredJob) -> Level | None:
 def _left(folder: Path) -> bytes:
     """Give the state that is there, if any is."""
     try:
-        return (folder / STATE_FILE).read_bytes()
+        return read_state(folder)
     except OSError:
         return b""
 

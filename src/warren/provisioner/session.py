@@ -38,7 +38,17 @@ from warren.provisioner.model import (
 )
 from warren.provisioner.process import Cancellation
 from warren.provisioner.terraform import DEFAULT_EXIT_SECONDS, Result, Terraform
-from warren.provisioner.workdir import DATA_FOLDER, LOCK_FILE, PLAN_FILE, STATE_FILE, Cache, Frozen, frozen_key
+from warren.provisioner.workdir import (
+    DATA_FOLDER,
+    LOCK_FILE,
+    PLAN_FILE,
+    STATE_FILE,
+    Cache,
+    Frozen,
+    StateKeeper,
+    frozen_key,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from warren.provisioner.coder_provider.server import RunningProvider
@@ -225,12 +235,15 @@ class Session:
             return Applied(b"", "", ())
         build = environment.of_apply(metadata)
         self._announce()
-        result = await self._terraform.apply({**self._variables(build), **self._debugging()})
+        keeper = StateKeeper(self._folder)
+        result = await self._terraform.apply({**self._variables(build), **self._debugging()}, keeper.look)
         failure = f"terraform apply: {_with_reason(result)}" if result.failure else ""
         try:
-            state = await to_thread.run_sync((self._folder / STATE_FILE).read_bytes)
+            state = await to_thread.run_sync(read_state, self._folder)
         except OSError as error:
             return Applied(b"", failure or f'read statefile "{STATE_FILE}": {error.strerror}', result.timings)
+        if not state:
+            return Applied(b"", failure or f'statefile "{STATE_FILE}" is not there', result.timings)
         return Applied(state, failure, result.timings)
 
     async def found_in_plan(self, document: bytes) -> Found:

@@ -68,10 +68,10 @@ class Terraform:
             arguments += ["-var", f"{variable.name}={variable.value}"]
         return await self._logged("plan", arguments, more)
 
-    async def apply(self, more: Mapping[str, str]) -> Result:
-        """Do what the plan file says."""
+    async def apply(self, more: Mapping[str, str], progressed: Callable[[], None]) -> Result:
+        """Do what the plan file says; `progressed` is called after each line of what Terraform says of it."""
         arguments = ["apply", "-no-color", "-auto-approve", "-input=false", "-json", str(self._folder / PLAN_FILE)]
-        return await self._logged("apply", arguments, more)
+        return await self._logged("apply", arguments, more, progressed)
 
     async def show_plan(self, more: Mapping[str, str]) -> bytes:
         """Give the plan as JSON.
@@ -91,12 +91,20 @@ class Terraform:
         kind = ["-type=plan"] if self._binary.at_least(TYPED_GRAPH) else []
         return await self._captured(["graph", *kind], more)
 
-    async def _logged(self, stage: str, arguments: Sequence[str], more: Mapping[str, str]) -> Result:
+    async def _logged(
+        self,
+        stage: str,
+        arguments: Sequence[str],
+        more: Mapping[str, str],
+        progressed: Callable[[], None] | None = None,
+    ) -> Result:
         timings = logs.TimingCollector(stage)
         events: list[logs.Event] = []
         started = self._clock.now()
 
         def on_stdout(line: str) -> None:
+            if progressed is not None:
+                progressed()
             event = logs.parse(line)
             if event is not None:
                 timings.handle_event(event, self._clock.now())

@@ -1,7 +1,8 @@
 """The folders of a provisioner: one for each job, and what `init` fetched for each template version.
 
 A job's folder `<cache>/jobs/<job id>/` holds the unpacked template and Terraform's state. It is removed when the server
-has the result; when the daemon was killed before that it is still there, and `recover` gives the state back.
+has the result; when the daemon was killed before that it is still there, and `recover` gives the state back. Terraform
+writes its state in place: what was killed in the midst of that left half a file, so the last whole one is kept beside.
 
 What `init` fetched is *frozen* in `<cache>/frozen/<key>/`: builds of the same source link to it and do not run `init`.
 """
@@ -31,6 +32,8 @@ LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 GRAPH_FILE = "graph.dot"
 _NOTE = ".job"
+_KEPT = ".tfstate"
+_LOOK_EVERY_BYTES = 1 << 20  # a state larger than this is not looked at after every line of Terraform's
 _RECOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _KEEP = timedelta(days=30)
@@ -121,7 +124,7 @@ class Cache:
             Invalid: `job_id` is no UUID.
         """
         folder = self.job_folder(job_id)
-        shutil.rmtree(folder, ignore_errors=True)
+        self.forget(job_id)
         folder.mkdir(parents=True, mode=0o700)
         self._note(job_id).write_bytes(msgspec.json.encode(note))
         return folder
@@ -132,7 +135,9 @@ class Cache:
 
     def forget(self, job_id: str) -> None:
         """Remove the folder of a job, after what it held was stored elsewhere."""
-        shutil.rmtree(self.job_folder(job_id), ignore_errors=True)
+        folder = self.job_folder(job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        _kept(folder).unlink(missing_ok=True)
         self.retire(job_id)
 
     def _note(self, job_id: str) -> Path:
@@ -150,9 +155,55 @@ async def recover(cache: Cache, job_id: str) -> bytes | None:
     if not folder.is_dir():
         return None
     await _end_processes(folder)
-    state = folder / STATE_FILE
-    data = await anyio.to_thread.run_sync(_read, state)
-    return data or None
+    return await anyio.to_thread.run_sync(read_state, folder) or None
+
+
+def read_state(folder: Path) -> bytes:
+    """Give the state of a job: what Terraform wrote last, or before that if it was stopped while it wrote."""
+    data = _read(folder / STATE_FILE)
+    if _whole(data):
+        return data
+    return _read(_kept(folder)) or data
+
+
+class StateKeeper:
+    """Keeps a copy of the last whole state that Terraform has written in a job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state, self._copy = folder / STATE_FILE, _kept(folder)
+        self._seen: tuple[int, int] = (0, 0)
+        self._lines = 0
+
+    def look(self) -> None:
+        """Copy the state if it has changed and is whole; called after every line that Terraform says."""
+        self._lines += 1
+        try:
+            stat = self._state.stat()
+            now = (stat.st_mtime_ns, stat.st_size)
+            if now == self._seen or self._lines % (1 + stat.st_size // _LOOK_EVERY_BYTES):
+                return
+            data = self._state.read_bytes()
+            if _whole(data):
+                fresh = self._copy.with_name(self._copy.name + ".new")
+                fresh.touch(mode=0o600)
+                fresh.write_bytes(data)
+                fresh.replace(self._copy)
+                self._seen = now
+        except OSError:
+            return  # no state yet, or a full disk: the copy is for an accident, and must not cause one
+
+
+def _kept(folder: Path) -> Path:
+    """Give the place of the copy: not in the folder, whose content is the template's."""
+    return folder.with_name(folder.name + _KEPT)
+
+
+def _whole(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except NOT_JSON:
+        return False
+    return True
 
 
 def frozen_key(archive: bytes, modules: bytes, terraform_version: str) -> str:

@@ -288,6 +288,20 @@ async def test_the_state_of_a_killed_daemon_can_be_recovered(tmp_path: Path) -> 
     assert await recover(Cache(tmp_path / "cache"), str(uuid4())) is None
 
 
+async def test_a_state_that_was_cut_off_while_it_was_written_is_the_one_before(tmp_path: Path) -> None:
+    job_id = await killed_in_a_job(tmp_path)
+    cache = Cache(tmp_path / "cache")
+    last = await recover(cache, job_id)
+    assert last is not None
+    for left in (last[: len(last) // 2], b""):
+        (cache.job_folder(job_id) / "terraform.tfstate").write_bytes(left)
+        state = await recover(cache, job_id)
+        assert state is not None
+        assert "first" in made(state)
+    cache.forget(job_id)
+    assert [path.name for path in cache.jobs.iterdir() if job_id in path.name] == []
+
+
 async def test_a_daemon_that_comes_back_hands_over_what_it_was_killed_in(tmp_path: Path) -> None:
     job_id = await killed_in_a_job(tmp_path)
     async with ScriptedServer().running() as server, anyio.create_task_group() as tasks:
