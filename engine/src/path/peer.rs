@@ -19,8 +19,10 @@ use crate::wire::keys::Key;
 const SESSION_ACTIVE: Duration = Duration::from_secs(45);
 /// Keeps NATs from forgetting the path in use, and proves it anew.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
-/// A blocked node tells its peers so no more often.
+/// A blocked node tells its peers so no more often, unless they call it: the word may have been lost.
 const REFUSE_INTERVAL: Duration = Duration::from_secs(30);
+/// A peer that calls a blocked node is told no more often.
+const REFUSE_CALL_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a direct path is in doubt that nobody used.
 const UNCONFIRMED: &str = "the direct path was not confirmed lately";
 
@@ -290,11 +292,12 @@ impl PeerPath {
         match message {
             Message::Ping { txid, .. } => self.on_ping(now, from, *txid, length),
             Message::Pong { txid, .. } => self.on_pong(now, *txid, length),
-            Message::CallMeMaybe { endpoints } => {
-                if let (false, Source::Relay { .. }) = (self.blocked, from) {
-                    self.on_call(now, endpoints);
-                }
-            }
+            Message::CallMeMaybe { endpoints } => match (self.blocked, from) {
+                (false, Source::Relay { .. }) => self.on_call(now, endpoints),
+                // A call without endpoints is a refusal itself: two that refuse have nothing more to say.
+                (true, Source::Relay { .. }) if !endpoints.is_empty() => self.refuse(now, REFUSE_CALL_INTERVAL),
+                _ => {}
+            },
         }
     }
 
@@ -414,13 +417,17 @@ impl PeerPath {
         self.best.as_ref().is_some_and(|best| best.certain(now))
     }
 
+    /// Tell the peer that there will be no direct path, unless that was said within `interval`.
+    fn refuse(&mut self, now: Instant, interval: Duration) {
+        if self.called_at.is_none_or(|at| now.saturating_duration_since(at) >= interval) {
+            self.send_call(now, Vec::new());
+        }
+    }
+
     /// Look for a direct path from now on. A node that may not tells the peer so.
     pub(super) fn seek(&mut self, now: Instant, lost: bool) {
         if self.blocked {
-            let told = self.called_at.is_some_and(|at| now.saturating_duration_since(at) < REFUSE_INTERVAL);
-            if !told {
-                self.send_call(now, Vec::new());
-            }
+            self.refuse(now, REFUSE_INTERVAL);
             return;
         }
         self.search.begin(now, lost);

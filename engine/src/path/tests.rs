@@ -508,3 +508,20 @@ fn a_node_that_may_not_go_direct_tells_its_peer() {
     other.disco(HOME, &Message::CallMeMaybe { endpoints: vec![] });
     assert!(other.path.why_not_direct(other.now).contains("forbids direct paths"));
 }
+
+#[test]
+fn a_node_that_may_not_go_direct_says_so_again_when_it_is_called() {
+    let mut blocked = Scene::new();
+    blocked.path.handle_block_direct(blocked.now, true);
+    blocked.send();
+    blocked.run(Duration::from_secs(2));
+    blocked.sent.clear();
+    let call = Message::CallMeMaybe { endpoints: vec![endpoint("203.0.113.1:1")] };
+    blocked.disco(HOME, &call);
+    blocked.disco(HOME, &call);
+    assert_eq!(blocked.calls(), [&Vec::new()], "the first word of it was lost, and one a second is enough");
+    blocked.run(Duration::from_secs(2));
+    blocked.sent.clear();
+    blocked.disco(HOME, &Message::CallMeMaybe { endpoints: vec![] });
+    assert!(blocked.calls().is_empty(), "two that refuse do not go on about it");
+}
