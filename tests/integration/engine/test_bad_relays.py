@@ -66,7 +66,10 @@ class Wire:
             except OSError:
                 return
             self.carried.append(client)
-            relay = socket.create_connection(("127.0.0.1", self._relay_port))
+            try:
+                relay = socket.create_connection(("127.0.0.1", self._relay_port))
+            except OSError:
+                return  # the relay has gone, and the test with it
             self._relays.append(relay)
             for ends in ((client, relay, True), (relay, client, False)):
                 copying = threading.Thread(target=self._copy, args=ends, daemon=True)

@@ -114,22 +114,28 @@ class Middlebox:
 
     def _connection(self, connection: socket.socket) -> None:
         with connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                more = connection.recv(4096)
-                if not more:
-                    return
-                head += more
-            if self.everything or b"Upgrade: DERP" in head:
-                self.eaten += 1
-                connection.sendall(self._answer)
+            try:
+                self._pass_on(connection)
+            except OSError:
+                return  # either side left, the relay perhaps before the client noticed
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = connection.recv(4096)
+            if not more:
                 return
-            with socket.create_connection(("127.0.0.1", self._relay_port)) as far:
-                far.sendall(head)
-                back = threading.Thread(target=copy, args=(far, connection), daemon=True)
-                back.start()
-                copy(connection, far)
-                back.join()
+            head += more
+        if self.everything or b"Upgrade: DERP" in head:
+            self.eaten += 1
+            connection.sendall(self._answer)
+            return
+        with socket.create_connection(("127.0.0.1", self._relay_port)) as far:
+            far.sendall(head)
+            back = threading.Thread(target=copy, args=(far, connection), daemon=True)
+            back.start()
+            copy(connection, far)
+            back.join()
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:
