@@ -96,6 +96,7 @@ class RelayServer:
     def _unwrap(self, connection: socket.socket, context: ssl.SSLContext) -> None:
         """Take TLS off a connection and go on with what is inside."""
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             wrapped = context.wrap_socket(connection, server_side=True)
         except OSError:
             connection.close()  # the client does not trust us

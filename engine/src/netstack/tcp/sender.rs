@@ -110,6 +110,12 @@ impl Sender {
         self.next
     }
 
+    /// The position that an acknowledgement without bytes carries. It is never beyond what the peer offers: there are
+    /// peers that took an offer back and do not look at what lies outside of it, acknowledgements included.
+    pub fn acceptable(&self) -> u64 {
+        self.next.min(self.window_end).max(self.acknowledged)
+    }
+
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }

@@ -276,6 +276,28 @@ fn a_lost_window_update_is_asked_for() {
     }
 }
 
+/// A peer offers less than it did, and takes no segment outside of its window, not even what that acknowledges.
+#[test]
+fn an_acknowledgement_stays_inside_a_window_that_was_taken_back() {
+    let mut sim = Sim::open(WINDOW);
+    sim.write(0, 3000);
+    sim.weather.loss = 1.0;
+    sim.transmit();
+    sim.log.clear();
+    let mut out = Batch::default();
+    let fields = sim.ends[1].fields(1, ACK, 0);
+    sim.ends[1].writer.write(&mut out, fields, &Options::default(), [b"hello", &[]]);
+    sim.deliver(0, &only(&out));
+    let asked = sim.now + Duration::from_millis(50);
+    while sim.now < asked && !sim.log.iter().any(|(from, _)| *from == 0) {
+        sim.step();
+    }
+    let answer = sim.log.iter().find(|(from, packet)| *from == 0 && packet.len() < HEADERS + 20).expect("an answer");
+    let answer = Segment::parse(&answer.1).expect("a segment");
+    assert_eq!(answer.sequence, (u32::MAX - 5_000).wrapping_add(1));
+    assert_eq!(answer.acknowledgement, (u32::MAX - 10).wrapping_add(6));
+}
+
 #[test]
 fn a_lost_last_segment_is_sent_again_within_some_round_trips() {
     let mut sim = Sim::open(WINDOW);

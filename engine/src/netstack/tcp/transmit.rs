@@ -88,7 +88,7 @@ impl Connection {
             self.writer.write(out, fields, &Options::default(), [&[]; 2]);
         } else if window.is_none() && self.receiver.must_acknowledge(now, self.path_segment) {
             let window = self.receiver.offer();
-            let fields = self.fields(self.sender.next(), ACK, window);
+            let fields = self.fields(self.sender.acceptable(), ACK, window);
             self.writer.write(out, fields, &Options::default(), [&[]; 2]);
             self.receiver.acknowledged();
         }
@@ -102,7 +102,7 @@ impl Connection {
             return;
         }
         let window = self.receiver.offer();
-        let fields = self.fields(self.sender.next(), ACK, window);
+        let fields = self.fields(self.sender.acceptable(), ACK, window);
         for options in self.receiver.acknowledgements(self.receive_base) {
             self.writer.write(out, fields, &options, [&[]; 2]);
         }
