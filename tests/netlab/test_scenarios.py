@@ -82,7 +82,7 @@ def test_a_bad_line_changes_no_path() -> None:
     assert _run("easy+easy", scenario.Options(impairment=bad, seed=11)).good
 
 
-@pytest.mark.parametrize("name", ["cut", "relay-restart", "roam"])
+@pytest.mark.parametrize("name", ["cut", "relay-restart", "roam", "relayed-roam"])
 def test_a_stream_survives(name: str) -> None:
     report = _run(name)
     assert report.good, report

@@ -5,6 +5,7 @@
 //! since peers learn of the change at another moment than we do.
 
 mod connect;
+mod renew;
 mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -33,6 +34,8 @@ const FAILED: Duration = Duration::from_secs(60);
 const MUTE: Duration = Duration::from_secs(300);
 /// Beside the region's number in a token: the link to where the region was before the map changed.
 const FORMER: usize = 1 << 16;
+/// And the link that may take the place of one in doubt.
+const RIVAL: usize = 1 << 17;
 
 /// Where an attempt to connect goes.
 #[derive(Debug, Clone)]
@@ -58,10 +61,20 @@ struct Former {
     readable: bool,
 }
 
+/// A link under way beside one that is in doubt: the first to answer stays.
+struct Rival {
+    link: Link,
+    node: RelayNode,
+    v6: bool,
+    began_at: Instant,
+    readable: bool,
+}
+
 /// What we are to one region.
 #[derive(Default)]
 struct Slot {
     link: Option<Link>,
+    rival: Option<Rival>,
     /// The node that `link` leads to.
     node: Option<RelayNode>,
     /// The address family of the present attempt.
@@ -75,6 +88,8 @@ struct Slot {
     /// Since when we try to connect; others are looked at when that takes long.
     trying_since: Option<Instant>,
     slow: bool,
+    /// It was connected before: peers wait for us there.
+    returning: bool,
     resolving: bool,
     waiting: VecDeque<(Key, Vec<u8>)>,
     failures: u32,
@@ -119,6 +134,8 @@ pub struct Relays {
     /// The home region was lost, and nobody has looked yet whether another one is there.
     home_lost: bool,
     ticked_at: Option<Instant>,
+    /// A region was connected again.
+    returned: bool,
     /// When an address of this family last did not answer where it should have.
     mute: [Option<Instant>; 2],
 }
@@ -158,6 +175,7 @@ impl Relays {
             home_in_doubt: false,
             home_lost: false,
             ticked_at: None,
+            returned: false,
             mute: [None; 2],
         })
     }
@@ -169,7 +187,11 @@ impl Relays {
 
     /// Whether a relay has more to read right now.
     pub fn busy(&self) -> bool {
-        self.slots.values().any(|slot| slot.readable || slot.former.as_ref().is_some_and(|former| former.readable))
+        let beside = |slot: &Slot| {
+            let former = slot.former.as_ref().is_some_and(|former| former.readable);
+            former || slot.rival.as_ref().is_some_and(|rival| rival.readable)
+        };
+        self.slots.values().any(|slot| slot.readable || beside(slot))
     }
 
     /// Whether the relay of a region should be given a rest.
@@ -388,7 +410,11 @@ impl Relays {
             return None;
         }
         let relays: Vec<u16> = self.map.relays().collect();
-        let ready = self.kept_open.iter().copied().find(|region| *region != self.home && relays.contains(region));
+        let link = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref());
+        let sure = |region: &u16| link(region).is_some_and(|link| !link.doubted());
+        let mut others =
+            self.kept_open.iter().copied().filter(|region| *region != self.home && relays.contains(region));
+        let ready = others.find(sure);
         // A home that is only slow to come back stays home until another is ready; one that was withdrawn must go.
         let any =
             || relays.iter().copied().find(|region| self.reach(*region) != Reach::Down).or(relays.first().copied());
@@ -398,6 +424,11 @@ impl Relays {
     /// Say once whether the home region was lost and did not come back by itself, where another could take its place.
     pub fn take_home_lost(&mut self) -> bool {
         std::mem::take(&mut self.home_lost) && !self.open(self.home) && self.map.relays().count() > 1
+    }
+
+    /// Say once whether a region was connected again, where peers wait for us.
+    pub fn take_returned(&mut self) -> bool {
+        std::mem::take(&mut self.returned)
     }
 
     /// The headers that go with every request to a relay.

@@ -153,7 +153,7 @@ fn direct_endpoint(path: &crate::path::PeerPath, now: Instant) -> Option<SocketA
 }
 
 /// The address from which a packet to `to` would leave; `None` when there is no way.
-fn source_to(to: SocketAddr) -> io::Result<Option<IpAddr>> {
+pub(super) fn source_to(to: SocketAddr) -> io::Result<Option<IpAddr>> {
     let socket = match Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
         socket => socket?,

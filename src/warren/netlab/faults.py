@@ -15,7 +15,7 @@ from warren.netlab.kinds import BY_NAME, Path
 from warren.netlab.pair import POLL_SECONDS, Pair, two_nodes
 from warren.netlab.report import Report
 from warren.netlab.stream import BLOCK_BYTES, Stream, streaming
-from warren.netlab.world import World
+from warren.netlab.world import Site, World
 
 CHANGE_SECONDS = 60.0
 """A path that has not changed by then is stuck."""
@@ -69,18 +69,32 @@ async def roam(name: str, world: World) -> Report:
     first, second = world.add_site(BY_NAME["easy"], 1), world.add_site(BY_NAME["easy"], 2)
     home = world.add_site(BY_NAME["easy"], 3)
     async with two_nodes(world, first, second) as pair, _stream_over(pair, Path.DIRECT) as stream:
-
-        def move() -> None:
-            first.node.ip("link delete eth0")
-            world.join_behind(home.edge, first.node, "lan9", "eth1", "192.168.9.1", "192.168.9.2")
-
-        await anyio.to_thread.run_sync(move)
+        await anyio.to_thread.run_sync(_move, world, first, home)
         moved_at = time.monotonic()
         await stream.wait_bytes(FLOW_BYTES)
         back = await _until(pair, Path.DIRECT, since=moved_at)
         await stream.wait_bytes(FLOW_BYTES)
         ending = await _ending(pair, Path.DIRECT)
     return _report(name, Path.DIRECT, ending, stream, back=back)
+
+
+async def relayed_roam(name: str, world: World) -> Report:
+    """Move a node whose only way is the relay to another home during a stream."""
+    first, second = world.add_site(BY_NAME["hard"], 1), world.add_site(BY_NAME["hard"], 2)
+    home = world.add_site(BY_NAME["hard"], 3)
+    async with two_nodes(world, first, second) as pair, _stream_over(pair, Path.RELAY) as stream:
+        await anyio.to_thread.run_sync(_move, world, first, home)
+        moved_at = time.monotonic()
+        await stream.wait_bytes(FLOW_BYTES)
+        back = time.monotonic() - moved_at
+        ending = await _ending(pair, Path.RELAY)
+    return _report(name, Path.RELAY, ending, stream, back=back)
+
+
+def _move(world: World, site: Site, home: Site) -> None:
+    """Take a node off its network, and put it into another home."""
+    site.node.ip("link delete eth0")
+    world.join_behind(home.edge, site.node, "lan9", "eth1", "192.168.9.1", "192.168.9.2")
 
 
 async def flap(name: str, world: World) -> Report:

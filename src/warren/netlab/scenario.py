@@ -135,6 +135,7 @@ def _others() -> list[Scenario]:
         ("cut", "UDP is cut silently during a stream, and restored", faults.cut),
         ("relay-restart", "the relay is killed and started again during a relayed stream", faults.relay_restart),
         ("roam", "a node moves to another network during a stream", faults.roam),
+        ("relayed-roam", "a node whose only way is the relay moves to another network", faults.relayed_roam),
         ("flap", "a node's interface goes down and up every 5 s for a minute during a stream", faults.flap),
     )
     return [Scenario(name, summary, partial(run, name)) for name, summary, run in table]
