@@ -55,10 +55,12 @@ pub enum Unknown {
     Never(String),
 }
 
-/// A link that the map no longer asks for: peers may still send there.
+/// A link that the map no longer asks for: peers may still be there.
 struct Former {
     link: Link,
     readable: bool,
+    /// Peers that were heard by it, and not by its successor yet: they know of the change later than we do.
+    peers: HashSet<Key>,
 }
 
 /// A link under way beside one that is in doubt: the first to answer stays.
@@ -136,6 +138,8 @@ pub struct Relays {
     ticked_at: Option<Instant>,
     /// A region was connected again.
     returned: bool,
+    /// Packets are to show where we are now, so they take the new link even to peers that were not heard by it.
+    showing: bool,
     /// When an address of this family last did not answer where it should have.
     mute: [Option<Instant>; 2],
 }
@@ -176,6 +180,7 @@ impl Relays {
             home_lost: false,
             ticked_at: None,
             returned: false,
+            showing: false,
             mute: [None; 2],
         })
     }
@@ -196,7 +201,9 @@ impl Relays {
 
     /// Whether the relay of a region should be given a rest.
     pub fn full(&self, region: u16) -> bool {
-        let full = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref()).is_some_and(Link::full);
+        let former_full = |slot: &Slot| slot.former.as_ref().is_some_and(|former| former.link.full());
+        let slot_full = |slot: &Slot| slot.link.as_ref().is_some_and(Link::full) || former_full(slot);
+        let full = |region: &u16| self.slots.get(region).is_some_and(slot_full);
         match self.reach(region) {
             Reach::Open => full(&region),
             // What is meant for it goes by one of the others.
@@ -248,6 +255,9 @@ impl Relays {
 
     /// Send a packet to a peer by the relay of its home, or by another where it is likely to be.
     pub fn send(&mut self, now: Instant, home: u16, key: &Key, packet: &[u8]) {
+        if self.send_by_former(now, home, key, packet) {
+            return;
+        }
         let way = self.whereabouts.way(now, key, home, &self.kept_open, |region| self.reach(region));
         if way.lost {
             for region in self.whereabouts.wanted(key).to_vec() {
@@ -275,6 +285,31 @@ impl Relays {
         self.open_region(now, region);
     }
 
+    /// Send to a peer that is likely to be where its region was before the map changed; says whether it is.
+    fn send_by_former(&mut self, now: Instant, region: u16, key: &Key, packet: &[u8]) -> bool {
+        if self.showing {
+            return false;
+        }
+        let former = self.slots.get_mut(&region).and_then(|slot| slot.former.as_mut());
+        let Some(former) = former.filter(|former| former.peers.contains(key)) else { return false };
+        former.link.send(now, *key, packet);
+        self.dirty.insert(region);
+        true
+    }
+
+    /// A packet of a peer that we know came by the link of a region.
+    pub fn heard(&mut self, key: &Key, region: u16) {
+        self.whereabouts.heard(key, region);
+        if let Some(former) = self.slots.get_mut(&region).and_then(|slot| slot.former.as_mut()) {
+            former.peers.remove(key);
+        }
+    }
+
+    /// Let what is sent from now on show peers where we are, or not any more.
+    pub fn show(&mut self, showing: bool) {
+        self.showing = showing;
+    }
+
     /// Connect to a region of the map, unless that is done or was tried a moment ago.
     fn open_region(&mut self, now: Instant, region: u16) {
         if region == 0 || !self.map.regions.contains_key(&region) {
@@ -289,8 +324,9 @@ impl Relays {
     /// Let what was sent leave.
     pub fn flush(&mut self, now: Instant) {
         for region in std::mem::take(&mut self.dirty) {
-            let failed = self.slots.get_mut(&region).and_then(|slot| slot.link.as_mut()?.flush().err());
-            if let Some(ended) = failed {
+            let Some(slot) = self.slots.get_mut(&region) else { continue };
+            slot.former.take_if(|former| former.link.flush().is_err());
+            if let Some(ended) = slot.link.as_mut().and_then(|link| link.flush().err()) {
                 self.lost(now, region, ended);
             }
         }

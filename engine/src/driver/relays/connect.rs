@@ -225,13 +225,14 @@ impl Relays {
     /// Keep a link for what peers still send there, while the region gets another.
     pub(super) fn make_former(&mut self, region: u16) {
         self.drop_former(region);
+        let peers = self.whereabouts.heard_at(region);
         let Some(slot) = self.slots.get_mut(&region) else { return };
         let Some(mut link) = slot.link.take() else { return };
-        (slot.node, slot.readable) = (None, false);
+        (slot.node, slot.readable, slot.returning) = (None, false, true);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = token(RELAY, usize::from(region) | FORMER);
         if self.registry.reregister(link.stream().socket(), token, interest).is_ok() {
-            slot.former = Some(Former { link, readable: true });
+            slot.former = Some(Former { link, readable: true, peers });
         }
         self.note_open();
     }

@@ -249,7 +249,7 @@ impl Node {
             for note in &arrivals.notes {
                 if let Note::Packet { from, span } = note {
                     if which != Which::Former && self.peers.by_key(from).is_some() {
-                        self.wire.relays.whereabouts.heard(from, region);
+                        self.wire.relays.heard(from, region);
                     }
                     self.on_relayed(now, region, from, &arrivals.bytes[span.clone()]);
                 }
@@ -295,6 +295,7 @@ impl Node {
 
     /// A relay was away and is there again: what both sides sent meanwhile is lost, and need not wait to be sent again.
     fn announce_return(&mut self, now: Instant) {
+        self.wire.relays.show(true);
         for id in self.peers_in_use(now) {
             let direct = self.peers.get(id).is_some_and(|peer| matches!(peer.path.in_use(now), InUse::Direct { .. }));
             if !direct {
@@ -302,6 +303,7 @@ impl Node {
                 self.way_restored(id);
             }
         }
+        self.wire.relays.show(false);
     }
 
     fn peers_in_use(&self, now: Instant) -> Vec<PeerId> {
