@@ -84,7 +84,7 @@ def test_a_bad_line_changes_no_path() -> None:
 
 
 FAULTS = ("cut", "relay-restart", "roam", "relayed-roam", "stun-gone", "stun-back", "region-withdrawn", "region-moved")
-LONG = ("flap", "relayed-flap", "suspended")
+LONG = ("flap", "relayed-flap", "suspended", "relayed-suspended")
 """These take minutes: `make netlab` runs them."""
 
 

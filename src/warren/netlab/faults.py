@@ -221,14 +221,15 @@ async def _connected(events: Watch, region: int) -> None:
     raise Unavailable(f"a node has not connected region {region} anew after {CHANGE_SECONDS:.0f} s")
 
 
-async def suspended(name: str, world: World, *, seconds: float) -> Report:
+async def suspended(name: str, world: World, *, seconds: float, path: Path) -> Report:
     """Stop the process of one node, with a connection that is idle and one that is full, and let it go on later."""
-    sites = world.add_site(BY_NAME["easy"], 1), world.add_site(BY_NAME["easy"], 2)
+    kind = BY_NAME["easy" if path is Path.DIRECT else "hard"]
+    sites = world.add_site(kind, 1), world.add_site(kind, 2)
     async with node_and_process(world, *sites) as pair:
         with await pair.connect() as idle:
             idle.setblocking(True)
-            await pair.settle(Path.DIRECT, idle)
-            _require(pair, Path.DIRECT)
+            await pair.settle(path, idle)
+            _require(pair, path)
             async with echoing(pair, patience_seconds=seconds + SILENCE_SECONDS) as stream:
                 await stream.wait_bytes(FLOW_BYTES)
                 pair.other.suspend()
@@ -240,9 +241,9 @@ async def suspended(name: str, world: World, *, seconds: float) -> Report:
                 await stream.wait_bytes(1)
                 back = time.monotonic() - resumed_at
                 await stream.wait_bytes(FLOW_BYTES)
-                await pair.settle(Path.DIRECT, idle)
-                ending = await _ending(pair, Path.DIRECT)
-    return _report(name, Path.DIRECT, ending, stream, back=back, problems=_late(back))
+                await pair.settle(path, idle)
+                ending = await _ending(pair, path)
+    return _report(name, path, ending, stream, back=back, problems=_late(back))
 
 
 @asynccontextmanager

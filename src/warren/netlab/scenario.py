@@ -13,13 +13,13 @@ import anyio
 
 from warren.errors import NotFound, WarrenError
 from warren.netlab import faults, pair, places
-from warren.netlab.kinds import BY_NAME, KINDS, Kind, expected
+from warren.netlab.kinds import BY_NAME, KINDS, Kind, Path, expected
 from warren.netlab.link import Impairment
 from warren.netlab.report import Report, judge, misjudged
 from warren.netlab.world import World
 
 ALL, PAIRS, OTHERS = "all", "pairs", "others"
-SUSPENDED = "suspended"
+SUSPENDED_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +150,17 @@ def _others() -> list[Scenario]:
         (
             "suspended-briefly",
             "a node's process is stopped for 8 s with connections open",
-            partial(faults.suspended, seconds=8.0),
+            partial(faults.suspended, seconds=8.0, path=Path.DIRECT),
         ),
     )
-    long = Scenario(
-        SUSPENDED,
-        "a node's process is stopped for ten minutes with connections open",
-        partial(faults.suspended, SUSPENDED, seconds=600.0),
-        waits=True,
+    waiting = (
+        ("suspended", "a node's process is stopped for ten minutes with connections open", Path.DIRECT),
+        ("relayed-suspended", "the same while the relay is the only way", Path.RELAY),
     )
-    return [*(Scenario(name, summary, partial(run, name)) for name, summary, run in table), long]
+    return [
+        *(Scenario(name, summary, partial(run, name)) for name, summary, run in table),
+        *(
+            Scenario(name, summary, partial(faults.suspended, name, seconds=SUSPENDED_SECONDS, path=path), waits=True)
+            for name, summary, path in waiting
+        ),
+    ]
