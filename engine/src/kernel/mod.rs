@@ -3,6 +3,7 @@
 //! The chain is tried at start: a TUN device in an unprivileged namespace, then a veth pair there; where user
 //! namespaces are refused the same once more with the rights that we may have. What fails says why and what to do.
 
+mod abort;
 mod device;
 mod limits;
 mod namespace;

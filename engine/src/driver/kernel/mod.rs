@@ -19,7 +19,7 @@ use crate::kernel::{Kernel, FRAME_ROOM};
 use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
 use crate::offload::{self, Coalescer, Header, Segment};
-use connections::Connections;
+use connections::{Connections, Passing};
 use dials::Dial;
 use held::Held;
 use listeners::Listeners;
@@ -86,6 +86,16 @@ impl KernelStack {
         });
         result
     }
+
+    /// Let the kernel repeat a segment sooner: its pause is halved so often, and what is overdue then is sent at once.
+    fn hasten(&self, ends: &Ends, number: u32, halvings: usize) {
+        let error = offload::unreachable(ends, number);
+        let whole = [Span { start: 0, end: error.len() }];
+        for _ in 0..halvings {
+            let _ = self.kernel.device.write(&Header::default(), &error, &whole);
+            // it tries by itself too
+        }
+    }
 }
 
 /// Keep count of a connection to which a train belongs.
@@ -123,7 +133,14 @@ impl Node {
         let ours = self.config.addresses.contains(&segment.source.0);
         let Some(peer) = self.peers.owner(&segment.destination.0).filter(|_| ours) else { return };
         let Some(kernel) = &mut self.kernel else { return };
-        kernel.connections.outward(now, &segment, segment.data);
+        match kernel.connections.outward(now, &segment) {
+            Passing::Usual => {}
+            Passing::Late { halvings } => {
+                let ends = Ends { local: segment.source, remote: segment.destination };
+                kernel.hasten(&ends, segment.sequence, halvings);
+            }
+            Passing::Probe => kernel.connections.keep_probe(&segment, packet),
+        }
         let waits = kernel.held.holds(peer);
         if !waits && !self.blocked(now, peer) {
             self.send_segment(now, peer, &header, packet);
@@ -209,15 +226,15 @@ impl Node {
     }
 
     /// The way to an address works again: what was lost is sent at once, not when the kernel would try again.
-    pub fn nudge(&mut self, address: Ipv6Addr) {
+    pub fn nudge(&mut self, now: Instant, address: Ipv6Addr) {
         let Some(kernel) = &self.kernel else { return };
         for (ends, number) in kernel.connections.unanswered(address) {
-            let error = offload::unreachable(&ends, number);
-            let whole = [Span { start: 0, end: error.len() }];
-            for _ in 0..NUDGES {
-                let _ = kernel.kernel.device.write(&Header::default(), &error, &whole);
-                // the kernel tries by itself too
-            }
+            kernel.hasten(&ends, number, NUDGES);
+        }
+        let probes = kernel.connections.probes(address);
+        let Some(peer) = self.peers.owner(&address) else { return };
+        for mut packet in probes {
+            self.send_segment(now, peer, &Header::default(), &mut packet);
         }
     }
 
