@@ -1,4 +1,4 @@
-//! The end of a namespace: none of its connections may stay behind (sock_diag(7), inet_diag.h).
+//! The end of a namespace: none of its connections may stay behind (sock_diag(7)).
 //!
 //! Runs in the helper, also after the engine's process was killed: system calls on values of its own stack, nothing
 //! that allocates or may fail in Rust.
@@ -7,21 +7,9 @@ use std::ffi::CStr;
 
 use libc::{c_int, c_void};
 
-const NETLINK_SOCK_DIAG: c_int = 4;
+use super::diag::{listed, next, request, BY_FAMILY, CONNECTED, DESTROY, HEADER, IDENTITY, NETLINK_SOCK_DIAG, ROOM};
+
 const SOCKET: c_int = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-const BY_FAMILY: u16 = 20; // SOCK_DIAG_BY_FAMILY
-const DESTROY: u16 = 21; // SOCK_DESTROY
-/// `nlmsghdr`: length, kind, flags, number, sender.
-const HEADER: usize = 16;
-/// `inet_diag_req_v2` behind a header: family, protocol, two unused bytes, states, and the socket's identity at 24.
-const REQUEST: usize = HEADER + 56;
-/// `inet_diag_msg` behind a header.
-const ANSWER: usize = HEADER + 72;
-const IDENTITY: usize = 48;
-/// States in which a socket has a peer (tcp_states.h): all but TIME_WAIT, CLOSE and LISTEN.
-const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-/// A part of a list has at most this (netlink(7)).
-const ROOM: usize = 16 << 10;
 /// The kernel misses some while others go, so it is asked again. Each time at least a part's worth goes.
 const ROUNDS: usize = 256;
 
@@ -61,7 +49,7 @@ pub unsafe fn end_connections(orphans_too: bool) {
 /// List the connections once and abort them; says whether there were any that could be.
 unsafe fn round(list: c_int, order: c_int, orphans_too: bool) -> bool {
     let (mut buffer, mut aborted) = ([0_u8; ROOM], false);
-    if !send(list, &request(BY_FAMILY, libc::NLM_F_DUMP, &[0; IDENTITY])) {
+    if !send(list, &request(BY_FAMILY, libc::NLM_F_DUMP, CONNECTED, &[0; IDENTITY])) {
         return false;
     }
     loop {
@@ -84,7 +72,7 @@ unsafe fn round(list: c_int, order: c_int, orphans_too: bool) -> bool {
 /// Abort one connection; says whether the kernel did.
 unsafe fn abort(order: c_int, identity: &[u8; IDENTITY]) -> bool {
     let mut buffer = [0_u8; ROOM / 16];
-    if !send(order, &request(DESTROY, libc::NLM_F_ACK, identity)) {
+    if !send(order, &request(DESTROY, libc::NLM_F_ACK, CONNECTED, identity)) {
         return false;
     }
     let answer = receive(order, &mut buffer);
@@ -101,32 +89,6 @@ unsafe fn receive(socket: c_int, buffer: &mut [u8]) -> &[u8] {
     let (room, nobody) = (buffer.as_mut_ptr().cast::<c_void>(), std::ptr::null::<c_void>());
     let got = libc::syscall(libc::SYS_recvfrom, socket, room, buffer.len(), libc::MSG_DONTWAIT, nobody, nobody);
     usize::try_from(got).ok().and_then(|got| buffer.get(..got)).unwrap_or(&[])
-}
-
-fn request(kind: u16, flags: c_int, identity: &[u8; IDENTITY]) -> [u8; REQUEST] {
-    let mut message = [0; REQUEST];
-    message[..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
-    message[4..6].copy_from_slice(&kind.to_ne_bytes());
-    message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-    message[HEADER] = libc::AF_INET6 as u8;
-    message[HEADER + 1] = libc::IPPROTO_TCP as u8;
-    message[HEADER + 4..HEADER + 8].copy_from_slice(&CONNECTED.to_ne_bytes());
-    message[HEADER + 8..].copy_from_slice(identity);
-    message
-}
-
-/// The kind of the first message, the message, and what comes after it.
-fn next(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes([*bytes.get(4)?, *bytes.get(5)?]);
-    let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
-    Some((kind, message, bytes.get(length.next_multiple_of(4)..).unwrap_or(&[])))
-}
-
-/// The identity of a listed socket, and whether somebody has it open: then it has the inode of a file.
-fn listed(message: &[u8]) -> Option<(&[u8; IDENTITY], bool)> {
-    let open = message.get(ANSWER - 4..ANSWER)? != [0; 4];
-    Some((message.get(HEADER + 4..)?.first_chunk()?, open))
 }
 
 #[cfg(test)]
@@ -146,24 +108,5 @@ mod tests {
         ] {
             assert_eq!(can_abort_orphans(release), able, "{release}");
         }
-    }
-
-    #[test]
-    fn a_list_of_sockets_is_read_to_its_end() {
-        let answer = |port: u8, inode: u8| {
-            let mut message = [0; ANSWER + 8];
-            message[..4].copy_from_slice(&((ANSWER + 8) as u32).to_ne_bytes());
-            message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
-            (message[HEADER + 5], message[ANSWER - 4]) = (port, inode);
-            message
-        };
-        let list = [answer(1, 9), answer(2, 0)].concat();
-        let (kind, first, rest) = next(&list).expect("a message");
-        assert_eq!((kind, listed(first).map(|(identity, open)| (identity[1], open))), (BY_FAMILY, Some((1, true))));
-        let (_, second, rest) = next(rest).expect("another");
-        assert_eq!(listed(second).map(|(identity, open)| (identity[1], open)), Some((2, false)));
-        assert!(next(rest).is_none());
-        assert!(next(&list[..ANSWER]).is_none(), "it was cut short");
-        assert!(next(&[0; HEADER]).is_none(), "no message is shorter than its header");
     }
 }

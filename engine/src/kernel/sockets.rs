@@ -51,6 +51,11 @@ impl Sockets {
         &self.namespace
     }
 
+    /// Whether what nobody has open is given up after minutes, and not after the hours that the others have.
+    pub fn gives_up_orphans(&self) -> bool {
+        self.limits.patient
+    }
+
     /// The congestion control in use, as the kernel calls it.
     pub fn congestion(&self) -> &str {
         &self.congestion

@@ -1,8 +1,8 @@
 """Connections of the kernel's TCP whose process or engine has gone must go: their memory is the whole machine's."""
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.engine.harness import Node, need_kernel_stack
 from tests.integration.engine.orphaning import AGENT, CLIENT, CONNECTIONS, PORT
+from tests.integration.engine.test_paths import in_namespace
 
 CHECKOUT = Path(__file__).parents[3]
 # Time-wait is no connection any more: the kernel keeps it in a small record that goes with the namespace.
@@ -63,10 +64,18 @@ def helpers(process: int) -> list[int]:
     return [int(child) for path in children for child in path.read_text().split()]
 
 
+# In a mount namespace of its own, as in a container: the kernel's settings can be read only.
+READ_ONLY = [
+    *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c"),
+    'mount --rbind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"',
+    "sh",
+]
+
+
 @contextmanager
-def orphaning() -> Generator[tuple[subprocess.Popen[str], list[Inside], list[int]]]:
+def orphaning(*enter: str) -> Generator[tuple[subprocess.Popen[str], list[Inside], list[int]]]:
     """Start the program; gives it, the networks of its engines, and their helpers."""
-    command = [sys.executable, "-m", "tests.integration.engine.orphaning"]
+    command = [*enter, sys.executable, "-m", "tests.integration.engine.orphaning"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -123,19 +132,64 @@ def test_what_is_killed_with_its_helper_is_given_up_by_the_kernel() -> None:
         assert none_left(networks, within=300), connections(networks)
 
 
-def test_a_silent_peer_is_waited_for_by_counting_attempts_which_ends_for_orphans() -> None:
+def test_what_a_program_wrote_arrives_although_all_is_closed_at_once() -> None:
     with Node(CLIENT, stack="kernel") as client, Node(AGENT, stack="kernel") as agent:
         client.know(agent)
         agent.know(client)
         agent.engine.listen(PORT)
         near, far = client.dial(AGENT, PORT), agent.accept()
-        with near, far:
-            network = Inside(helpers(os.getpid())[-1])
-            if network.read("/proc/sys/net/ipv4/tcp_retries2").strip() == "255":
-                assert network.read("/proc/sys/net/ipv4/tcp_orphan_retries").strip() == "0"
-                expected = 0
-            else:  # /proc/sys is read-only
-                expected = 8 * 3600 * 1000
-            network.close()
-            for end in (near, far):
-                assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
+        with far:
+            with near:
+                near.sendall(bytes(32 << 10))
+            client.engine.close()
+            far.settimeout(20)
+            arrived = 0
+            while data := far.recv(1 << 16):
+                arrived += len(data)
+            assert arrived == 32 << 10
+
+
+def test_a_silent_peer_is_waited_for_by_counting_attempts_which_ends_for_orphans() -> None:
+    with orphaning() as (_, networks, _):
+        for network in networks:
+            if network.read("/proc/sys/net/ipv4/tcp_retries2").strip() != "255":
+                pytest.skip("/proc/sys is read-only here")
+            assert network.read("/proc/sys/net/ipv4/tcp_orphan_retries").strip() == "0"
+    assert user_timeout() == 0
+
+
+def user_timeout(*enter: str) -> int:
+    """Say what a dialled connection has for `TCP_USER_TIMEOUT`, in milliseconds."""
+    program = (
+        "import socket\nfrom tests.integration.engine.test_orphans import *\n"
+        "with Node(CLIENT, stack='kernel') as client, Node(AGENT, stack='kernel') as agent:\n"
+        "    client.know(agent); agent.know(client); agent.engine.listen(PORT)\n"
+        "    with client.dial(AGENT, PORT) as near:\n"
+        "        print(near.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))"
+    )
+    command = [*enter, sys.executable, "-c", program]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, timeout=60).stdout)
+
+
+def test_where_the_kernels_settings_are_read_only_connections_wait_by_themselves_and_none_is_left_behind() -> None:
+    if subprocess.run([*READ_ONLY, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow mount namespaces")
+    assert user_timeout(*READ_ONLY) == 8 * 3600 * 1000
+    if not destroys_orphans():
+        pytest.skip("before Linux 6.11 orphans cannot be aborted")
+    with orphaning(*READ_ONLY) as (process, networks, _):
+        process.kill()
+        assert none_left(networks, within=60), connections(networks)
+
+
+def destroys_orphans() -> bool:
+    major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
+    return (major, minor) >= (6, 11)
+
+
+def test_a_silent_peer_is_tried_every_few_seconds_and_what_waits_goes_on_when_it_is_back() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.silence"))
+    assert found["attempts"] >= 9, found
+    assert found["longest"] < 10, found  # by itself a kernel would be at a minute
+    assert found["arrived"] == "after", found
+    assert found["resumed"] < 10, found

@@ -30,6 +30,7 @@ struct Connection {
     out: Direction,
     back: Direction,
     seen_at: Option<Instant>,
+    heard_at: Option<Instant>,
     /// How our kernel last asked whether the peer has room again, which the peer has not answered.
     probe: Option<Box<[u8]>>,
 }
@@ -107,6 +108,9 @@ impl Connections {
         if segment.flags & ACK != 0 {
             other.arrived = Some(later(other.arrived, segment.acknowledgement));
         }
+        if !outward {
+            connection.heard_at = Some(now);
+        }
         if !outward || data > 0 {
             connection.probe = None;
         }
@@ -131,11 +135,20 @@ impl Connections {
         to.filter_map(|(_, connection)| connection.probe.clone()).collect()
     }
 
-    /// Forget the connections to an address; says how to reset each.
-    pub fn take(&mut self, remote: Ipv6Addr) -> Vec<(Ends, Reset)> {
-        let ends = self.table.keys().filter(|ends| ends.remote.0 == remote).copied().collect::<Vec<_>>();
-        let found = ends.into_iter().filter_map(|ends| Some((ends, self.table.remove(&ends)?)));
-        found.map(|(ends, connection)| (ends, connection.reset())).collect()
+    /// The connections to an address.
+    pub fn to(&self, remote: Ipv6Addr) -> Vec<Ends> {
+        self.table.keys().filter(|ends| ends.remote.0 == remote).copied().collect()
+    }
+
+    /// Forget a connection; says how to reset it.
+    pub fn take(&mut self, ends: &Ends) -> Option<Reset> {
+        self.table.remove(ends).map(|connection| connection.reset())
+    }
+
+    /// Whether a connection's peer was not heard for so long.
+    pub fn silent(&self, now: Instant, ends: &Ends, limit: Duration) -> bool {
+        let heard_at = self.table.get(ends).and_then(|connection| connection.heard_at);
+        heard_at.is_some_and(|at| now.saturating_duration_since(at) >= limit)
     }
 
     /// The open connections to an address on which the peer owes an answer, with the number that it should acknowledge.
@@ -234,8 +247,9 @@ mod tests {
         connections.inward(now, &segment(false, ACK, 100, 40_000), 500);
         assert_eq!((connections.len(), connections.contains(&ENDS)), (1, true));
         let reset = Reset { inward: vec![100, 600], outward: vec![40_000, 60_000] };
-        assert_eq!(connections.take(FAR.0), [(ENDS, reset)]);
-        assert_eq!((connections.len(), connections.take(FAR.0).len()), (0, 0));
+        assert_eq!((connections.to(FAR.0), connections.to(NEAR.0)), (vec![ENDS], vec![]));
+        assert_eq!(connections.take(&ENDS), Some(reset));
+        assert_eq!((connections.len(), connections.take(&ENDS)), (0, None));
     }
 
     #[test]
@@ -278,7 +292,7 @@ mod tests {
         connections.outward(now, &segment(true, FIN | ACK, 0, 101));
         assert_eq!(connections.unanswered(FAR.0), [(ENDS, 0)]);
         let reset = Reset { inward: vec![101], outward: vec![0, 1] };
-        assert_eq!(connections.take(FAR.0), [(ENDS, reset)]);
+        assert_eq!(connections.take(&ENDS), Some(reset));
         let mut connections = opened(now);
         connections.inward(now, &segment(false, FIN | ACK, 100, 0), 0);
         connections.outward(now, &segment(true, FIN | ACK, 0, 101));
@@ -309,6 +323,19 @@ mod tests {
         assert_eq!(connections.outward(now, &data(0, 1000)), Passing::Usual, "it is not late");
         connections.inward(now, &segment(false, ACK, 100, 2000), 0);
         assert_eq!(connections.outward(now + LONGEST_PAUSE, &data(2000, 1)), Passing::Usual, "nothing was owed");
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_word_of_the_peer() {
+        let (now, limit) = (Instant::now(), Duration::from_secs(100));
+        let mut connections = opened(now);
+        connections.outward(now + limit / 2, &data(0, 1000));
+        assert!(!connections.silent(now + limit / 2, &ENDS, limit));
+        assert!(connections.silent(now + limit, &ENDS, limit));
+        connections.inward(now + limit, &segment(false, ACK, 100, 1000), 0);
+        assert!(!connections.silent(now + limit, &ENDS, limit));
+        let unknown = Ends { local: FAR, remote: NEAR };
+        assert!(!connections.silent(now + limit, &unknown, limit));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod connections;
 mod dials;
 mod held;
 mod listeners;
+mod orphans;
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -40,6 +41,8 @@ pub struct KernelStack {
     held: Held,
     dials: Slab<Dial>,
     listeners: Listeners,
+    /// When orphans were last looked for.
+    looked_at: Option<Instant>,
 }
 
 impl KernelStack {
@@ -54,6 +57,7 @@ impl KernelStack {
             held: Held::default(),
             dials: Slab::new(),
             listeners: Listeners::default(),
+            looked_at: None,
         })
     }
 
@@ -203,6 +207,21 @@ impl Node {
         }
     }
 
+    /// Reset a connection on both sides.
+    fn kernel_reset(&mut self, now: Instant, ends: &Ends) {
+        let peer = self.peers.owner(&ends.remote.0);
+        let Some(reset) = self.kernel.as_mut().and_then(|kernel| kernel.connections.take(ends)) else { return };
+        let turned = Ends { local: ends.remote, remote: ends.local };
+        let acknowledged = reset.outward.last().copied().unwrap_or(0);
+        for number in &reset.inward {
+            self.inject(now, &offload::reset(&turned, *number, acknowledged));
+        }
+        let acknowledged = reset.inward.last().copied().unwrap_or(0);
+        for number in reset.outward.iter().filter(|_| peer.is_some()) {
+            self.send_inner(now, peer.unwrap_or_default(), &offload::reset(ends, *number, acknowledged));
+        }
+    }
+
     /// Reset every connection to an address, on both sides.
     pub fn kernel_reset_to(&mut self, now: Instant, address: Ipv6Addr) {
         let peer = self.peers.owner(&address);
@@ -210,16 +229,8 @@ impl Node {
         if let Some(peer) = peer {
             kernel.held.forget(peer);
         }
-        for (ends, reset) in kernel.connections.take(address) {
-            let turned = Ends { local: ends.remote, remote: ends.local };
-            let acknowledged = reset.outward.last().copied().unwrap_or(0);
-            for number in &reset.inward {
-                self.inject(now, &offload::reset(&turned, *number, acknowledged));
-            }
-            let acknowledged = reset.inward.last().copied().unwrap_or(0);
-            for number in reset.outward.iter().filter(|_| peer.is_some()) {
-                self.send_inner(now, peer.unwrap_or_default(), &offload::reset(&ends, *number, acknowledged));
-            }
+        for ends in kernel.connections.to(address) {
+            self.kernel_reset(now, &ends);
         }
         self.fail_dials(address);
         self.forget_waiting(address);
@@ -243,6 +254,7 @@ impl Node {
         if let Some(kernel) = &mut self.kernel {
             kernel.connections.tick(now);
         }
+        self.tick_orphans(now);
         self.tick_dials(now);
         self.tick_listeners(now);
     }
