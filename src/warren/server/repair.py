@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from warren.services import ssh_keys
 from warren.services.deployment import prepare_connection
 from warren.services.passwords import Passwords
 from warren.storage import api_keys, git_ssh_keys, organizations, users
+from warren.storage.db import connected
 from warren.storage.migrate import migrate, migrations
 
 
@@ -45,11 +46,11 @@ async def open_connection(url: str, config_folder: Path) -> AsyncGenerator[Async
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncGenerator[AsyncConnection]:
-    try:
-        connection = await AsyncConnection.connect(url, connect_timeout=10, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise Unavailable("The database does not answer.", detail=str(error)) from error
-    async with connection:
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(connected(url, timeout_seconds=10))
+        except psycopg.OperationalError as error:
+            raise Unavailable("The database does not answer.", detail=str(error)) from error
         yield connection
 
 

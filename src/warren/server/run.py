@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
-from psycopg import AsyncConnection
 
 from warren.api.app import complete_app
 from warren.api.parts import Parts
@@ -31,7 +30,7 @@ from warren.server.listeners import bind, serving
 from warren.server.postgres import Postgres
 from warren.services.deployment import prepare
 from warren.settings import Loaded, Settings
-from warren.storage.db import open_database
+from warren.storage.db import connected, open_database
 from warren.storage.migrate import migrate, migrations
 from warren.storage.notify import Notifier
 
@@ -144,8 +143,7 @@ async def _database_url(settings: Settings, config_folder: Path) -> AsyncGenerat
 
 
 async def _migrate(url: str) -> None:
-    connection = await AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
-    async with connection:
+    async with connected(url, timeout_seconds=10) as connection:
         await migrate(connection, migrations())
 
 

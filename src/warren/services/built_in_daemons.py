@@ -15,6 +15,7 @@ from warren.domain.tags import UNTAGGED
 from warren.rpc.memory import stream_pair
 from warren.services.provisionerd import ProvisionerDaemons
 from warren.services.reaper import Reaper
+from warren.storage.db import connected
 from warren.storage.provisioner_daemons import BUILT_IN_KEY, Daemon, NewDaemon
 
 log = structlog.get_logger()
@@ -43,8 +44,7 @@ async def claim(
     A name is held by an advisory lock on a connection of its own, so that a server that was killed gives its names
     back at once, while two servers on one machine never take each other's.
     """
-    connection = await AsyncConnection.connect(url, autocommit=True, application_name="warren daemon names")
-    async with connection:
+    async with connected(url, application_name="warren daemon names") as connection:
         names = await _take_names(connection, settings)
         daemons = [
             await service.register(

@@ -133,17 +133,37 @@ class Database(AsyncConnectionPool):
 
     async def _answers(self) -> bool:
         try:
-            connection = await AsyncConnection.connect(self.url, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+            async with connected(self.url):
+                return True
         except psycopg.OperationalError:
             return False
-        await connection.close()
-        return True
 
 
 def _lost(error: psycopg.Error) -> bool:
     """Say whether an error means that the connection is gone, rather than that the query failed."""
     state = error.sqlstate
     return state is None or state.startswith(("08", "57P"))
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *, timeout_seconds: int = CONNECT_TIMEOUT_SECONDS, application_name: str | None = None
+) -> AsyncGenerator[AsyncConnection]:
+    """Open a connection of one's own, on which each statement stands for itself, and close it in any case.
+
+    psycopg's own `async with` rolls back before it closes, and gives others a turn there now and then. A task that is
+    being cancelled does not come back from that, and the connection stayed open.
+
+    Raises:
+        psycopg.OperationalError: PostgreSQL does not answer.
+    """
+    connection = await AsyncConnection.connect(
+        url, autocommit=True, connect_timeout=timeout_seconds, application_name=application_name
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

@@ -16,10 +16,10 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 
 from warren import retry
+from warren.storage.db import connected
 
 EVERY = "*"
 """In place of an id: whichever of the topic changes."""
-CONNECT_TIMEOUT_SECONDS = 3
 Key = tuple[str, str]
 
 
@@ -88,10 +88,7 @@ class Notifier:
         await retry.forever(partial(self._listen, _Started(task_status)), on=(psycopg.Error, OSError), backoff=backoff)
 
     async def _listen(self, started: _Started) -> None:
-        connection = await AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="warren notifier"
-        )
-        async with connection:
+        async with connected(self._url, application_name="warren notifier") as connection:
             await connection.execute("LISTEN warren")
             self._wake_all()
             started.report()

@@ -281,7 +281,7 @@ def test_a_region_without_stun_is_measured_by_http() -> None:
         token = client.engine.netcheck()
         info = client.wait(lambda event: event if getattr(event, "token", None) == token else None)
         assert isinstance(info, _engine.NetInfo)
-        assert 0 < info.region_latency_seconds[f"{REGION}-v4"] < 1
+        assert 0 < info.region_latency_seconds[f"{REGION}-v4"] < 10
         assert not info.udp
 
 

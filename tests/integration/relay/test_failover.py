@@ -26,6 +26,6 @@ def test_a_direct_path_that_dies_costs_half_a_second(namespace: list[str]) -> No
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=100).stdout)
 
     # 0.45 s on an idle machine; busy ones get much slack.
-    assert found["switch_seconds"] < 5, found
-    assert found["stall_seconds"] < 5, found
+    assert found["switch_seconds"] < 15, found
+    assert found["stall_seconds"] < 15, found
     assert found["lost"] == 0, found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ class Program:
 
     process: Process
     url: str
-    seconds_to_healthy: float
     log: Path
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -52,7 +50,6 @@ async def program(folder: Path, *arguments: str) -> AsyncGenerator[Program]:
     port = free_port()
     log = folder / "server.log"
     command = [sys.executable, "-m", "warren", "server", "--http-address", f"127.0.0.1:{port}", *arguments]
-    started = time.perf_counter()
     with log.open("ab") as output:
         process = await anyio.open_process(command, stdout=output, stderr=output, env=environment(folder))
     url = f"http://127.0.0.1:{port}"
@@ -62,7 +59,7 @@ async def program(folder: Path, *arguments: str) -> AsyncGenerator[Program]:
                 while not await _healthy(client):
                     assert process.returncode is None, log.read_text()
                     await anyio.sleep(0.01)
-        yield Program(process, url, time.perf_counter() - started, log)
+        yield Program(process, url, log)
     finally:
         with anyio.CancelScope(shield=True):
             if process.returncode is None:

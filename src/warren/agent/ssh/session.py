@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import anyio
 import asyncssh
@@ -226,9 +227,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         while data := await read_block(descriptor):
             await self._write(data, datatype)
 
-    async def _write(self, data: bytes, datatype: int | None = None) -> None:
-        if not self._channel.is_closing():
-            self._channel.write(data, datatype)  # pyright: ignore[reportUnknownMemberType]
+    async def _write(self, data: bytes | memoryview, datatype: int | None = None) -> None:
+        if not self._channel.is_closing() and data:
+            # cast: the channel copies what it is given, and takes whatever `bytearray` takes
+            self._channel.write(cast("bytes", data), datatype)  # pyright: ignore[reportUnknownMemberType]
         await self._writable.wait()
 
     def _sent_environment(self) -> dict[str, str]:

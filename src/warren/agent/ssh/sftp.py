@@ -17,14 +17,17 @@ BATCH_BYTES = 1024 * 1024
 """How many bytes of replies are made before they are sent: bounds the memory of a download."""
 
 
-async def serve_sftp(stdin: Stdin, write: Callable[[bytes], Awaitable[None]], *, directory: str, home: str) -> int:
+async def serve_sftp(stdin: Stdin, write: Callable[[memoryview], Awaitable[None]], *, directory: str, home: str) -> int:
     """Serve until the client ends its input; return the exit status."""
     server = FileServer(directory, home)
     try:
         while chunks := await stdin.take():
             server.feed(chunks)
-            while replies := await anyio.to_thread.run_sync(server.answer, BATCH_BYTES):
-                await write(replies)
+            more = True
+            while more:
+                with await anyio.to_thread.run_sync(server.answer, BATCH_BYTES) as replies:
+                    more = len(replies) > 0
+                    await write(replies)
     except RemoteProtocolError as error:
         log.warning("sftp.failed", error=error.message)
         return 1

@@ -68,6 +68,7 @@ class FileServer:
     def __init__(self, base: str, home: str) -> None:
         self._base, self._home = os.fsencode(base), os.fsencode(home)
         self._decoder = wire.Decoder()
+        self._replies = wire.Replies()
         self._handles: dict[bytes, _OpenFile | _OpenDirectory] = {}
         self._next_handle = 0
         self._answers: dict[int, Callable[[int, Fields], bytes]] = {
@@ -108,21 +109,22 @@ class FileServer:
         """Take in requests."""
         self._decoder.feed(chunks)
 
-    def answer(self, limit_bytes: int) -> bytes:
+    def answer(self, limit_bytes: int) -> memoryview:
         """Do what was asked and return the replies, stopping after about `limit_bytes`; empty when all is done.
+
+        The caller releases the memory before it asks again.
 
         Raises:
             RemoteProtocolError: the client broke the protocol.
         """
-        replies: list[bytes] = []
-        size = 0
         with closing(self._decoder.packets()) as packets:
             for packet in packets:
-                replies.append(self._answer(packet))
-                size += len(replies[-1])
-                if size >= limit_bytes:
+                reply = self._answer(packet)
+                if reply:
+                    self._replies.add(reply)
+                if len(self._replies) >= limit_bytes:
                     break
-        return b"".join(replies)
+        return self._replies.take()
 
     def close(self) -> None:
         """Close what the client left open."""
@@ -186,10 +188,10 @@ class FileServer:
 
     def _read(self, request_id: int, fields: Fields) -> bytes:
         descriptor, offset = self._file(fields).descriptor, fields.uint64()
-        data = os.pread(descriptor, min(fields.uint32(), wire.TRANSFER_BYTES), offset)
-        if not data:
+        most = min(fields.uint32(), wire.TRANSFER_BYTES)
+        if not self._replies.add_data(request_id, most, lambda room: os.preadv(descriptor, [room], offset)):
             raise _EndOfFile
-        return wire.packet(Reply.DATA, struct.pack(">II", request_id, len(data)), data)
+        return b""  # it stands among the replies already
 
     def _write(self, request_id: int, fields: Fields) -> bytes:
         file, offset, data = self._file(fields), fields.uint64(), fields.view()

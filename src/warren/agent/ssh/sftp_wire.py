@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -14,6 +14,8 @@ MAX_PACKET_BYTES = 1024 * 1024
 """What is accepted; `LIMITS` announces less."""
 TRANSFER_BYTES = 255 * 1024
 """The largest read and write that stock clients use."""
+DATA_HEAD = struct.Struct(">IBII")
+"""Length, kind, request and length of the data."""
 
 
 class Request(IntEnum):
@@ -136,10 +138,14 @@ class Fields:
 
 
 class Decoder:
-    """Cuts a byte stream into packets, however it was cut into reads."""
+    """Cuts a byte stream into packets, however it was cut into reads.
+
+    What came stands in memory that is used again: fresh memory costs a fault for each of its pages.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._memory = bytearray()
+        self._start = self._end = 0
         self._chunks: list[bytes] = []
 
     def feed(self, chunks: Iterable[bytes]) -> None:
@@ -147,26 +153,69 @@ class Decoder:
         self._chunks.extend(chunks)
 
     def packets(self) -> Generator[memoryview]:
-        """Yield the complete packets; what was not consumed stays for the next call.
+        """Yield the complete packets, each good until the next call; what was not consumed stays for that.
 
         Raises:
             RemoteProtocolError: a packet is empty or announces more than `MAX_PACKET_BYTES`.
         """
-        data = memoryview(b"".join((self._rest, *self._chunks)))
-        self._chunks.clear()
+        self._gather()
+        data = memoryview(self._memory)
+        while self._start + 4 <= self._end:
+            size = int.from_bytes(data[self._start : self._start + 4], "big")
+            if not 1 <= size <= MAX_PACKET_BYTES:
+                raise RemoteProtocolError(f"SFTP packet of {size} bytes")
+            after = self._start + 4 + size
+            if after > self._end:
+                break
+            packet = data[self._start + 4 : after]
+            self._start = after
+            yield packet
+
+    def _gather(self) -> None:
+        """Put what was fed behind what is left."""
+        rest = bytes(memoryview(self._memory)[self._start : self._end])
+        wanted = len(rest) + sum(map(len, self._chunks))
+        if wanted > len(self._memory):
+            self._memory = bytearray(wanted)  # the old memory may still be looked at, and cannot grow then
         position = 0
-        try:
-            while position + 4 <= len(data):
-                size = int.from_bytes(data[position : position + 4], "big")
-                if not 1 <= size <= MAX_PACKET_BYTES:
-                    raise RemoteProtocolError(f"SFTP packet of {size} bytes")
-                if position + 4 + size > len(data):
-                    break
-                packet = data[position + 4 : position + 4 + size]
-                position += 4 + size
-                yield packet
-        finally:
-            self._rest = bytes(data[position:])
+        for chunk in (rest, *self._chunks):
+            self._memory[position : position + len(chunk)] = chunk
+            position += len(chunk)
+        self._start, self._end = 0, position
+        self._chunks.clear()
+
+
+class Replies:
+    """Replies that wait to be sent, in memory that is used again: fresh memory costs a fault for each of its pages."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    def add(self, reply: bytes) -> None:
+        """Add a whole reply."""
+        self._memory[self._used : self._used + len(reply)] = reply
+        self._used += len(reply)
+
+    def add_data(self, request_id: int, most_bytes: int, read_into: Callable[[memoryview], int]) -> int:
+        """Add what `read_into` reads, up to so many bytes; return their number. Nothing is added when there is none."""
+        start = self._used + DATA_HEAD.size
+        if len(self._memory) < start + most_bytes:
+            self._memory.extend(bytes(start + most_bytes - len(self._memory)))
+        with memoryview(self._memory) as whole, whole[start : start + most_bytes] as room:
+            count = read_into(room)
+        if count:
+            DATA_HEAD.pack_into(self._memory, self._used, DATA_HEAD.size - 4 + count, Reply.DATA, request_id, count)
+            self._used = start + count
+        return count
+
+    def take(self) -> memoryview:
+        """Take them all. The memory must be released before more is added."""
+        used, self._used = self._used, 0
+        return memoryview(self._memory)[:used]
 
 
 def string(value: bytes) -> bytes:
