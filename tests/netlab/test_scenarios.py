@@ -28,7 +28,7 @@ PAIRS = (
     *(f"{kind.name}+easy" for kind in KINDS),
     *("hard+hard", "public+hard", "full-cone+hard", "restricted+hard", "firewall+hard"),
     *("cgnat+cgnat", "dual+dual", "v6-only+v6-only", "dual+v6-only"),
-    *("same-lan", "hairpin", "no-hairpin", "vpn", "vpn-no-stun"),
+    *("same-lan", "hairpin", "no-hairpin", "no-stun", "vpn", "vpn-no-stun"),
 )
 JOBS = 4
 
@@ -64,6 +64,7 @@ def test_a_pair_gets_the_path_that_physics_allow(name: str, reports: dict[str, R
         ("easy+hard", "the peer's NAT seems to give every destination another port"),
         ("hard+hard", "the NAT on this side gives every destination another port, and the peer's seems to, too"),
         ("easy+udp-blocked", "the peer knows no public address of its own"),
+        ("no-stun", "neither side knows a public address of its own"),
         ("vpn-no-stun", "neither side knows a public address of its own"),
         ("no-hairpin", "none (has answered yet|answered)"),
     ],
@@ -82,10 +83,26 @@ def test_a_bad_line_changes_no_path() -> None:
     assert _run("easy+easy", scenario.Options(impairment=bad, seed=11)).good
 
 
-@pytest.mark.parametrize("name", ["cut", "relay-restart", "roam"])
+FAULTS = ("cut", "relay-restart", "roam", "relayed-roam", "stun-gone", "stun-back", "region-withdrawn", "region-moved")
+LONG = ("flap", "relayed-flap", "suspended", "relayed-suspended")
+"""These take minutes: `make netlab` runs them."""
+
+
+def test_every_fault_is_tried_here_or_is_long() -> None:
+    catalogue = [name for name in scenario.catalogue() if "+" not in name and name not in PAIRS]
+    assert sorted(catalogue) == sorted((*FAULTS, *LONG, "suspended-briefly"))
+
+
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_stream_survives(name: str) -> None:
     report = _run(name)
     assert report.good, report
     assert report.received_bytes
     assert report.longest_gap_seconds is not None
     assert report.longest_gap_seconds < GAP_SECONDS
+
+
+def test_connections_of_a_process_that_was_stopped_go_on() -> None:
+    report = _run("suspended-briefly")
+    assert report.good, report
+    assert report.received_bytes

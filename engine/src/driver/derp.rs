@@ -1,14 +1,14 @@
 //! One connection to a relay, from the first byte of HTTP to frames.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
-
-use ring::digest;
 
 use super::base64::base64;
 use super::random;
 use super::stream::{Progress, Stream};
+use super::upgrade::{accept_for, check_upgrade, find};
 use super::websocket;
 use crate::wire::derp::{self, ClientInfo, Decoder, Frame};
 use crate::wire::keys::{Key, SharedKey};
@@ -19,13 +19,17 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(65);
 /// So it is after this when we sent something and heard nothing at all since: an answer is likely to be missing.
 const QUIET: Duration = Duration::from_secs(1);
-/// It has this long to answer, and a link that slept or lost its network a little longer.
+/// It has this long to answer.
 const PING_LIMIT: Duration = Duration::from_secs(2);
-const RETURN_LIMIT: Duration = Duration::from_secs(3);
+/// When the network under it changed, or it slept, it has so many of its round trips, but never less than this.
+const RETURN_ROUNDS: u32 = 8;
+const RETURN_LIMIT: Duration = Duration::from_millis(500);
+/// Meanwhile another connection is begun, after a head start of so many round trips and no less than this: one that
+/// still works is kept.
+const HEAD_START_ROUNDS: u32 = 2;
+const HEAD_START: Duration = Duration::from_millis(100);
 /// An answer to the upgrade with longer headers is not from a relay.
 const MAX_RESPONSE: usize = 16 << 10;
-/// So much of an error's body is quoted.
-const MAX_QUOTE: usize = 200;
 /// Above this backlog nothing more should be offered.
 const FULL: usize = 256 << 10;
 /// Above this backlog packets are dropped.
@@ -91,11 +95,11 @@ impl Ended {
         Self { reason: reason.into(), websocket_reason: None, suspicious: false, reconnect_in: None }
     }
 
-    fn wants_websocket(reason: String) -> Self {
+    pub(super) fn wants_websocket(reason: String) -> Self {
         Self { websocket_reason: Some(reason.clone()), ..Self::because(reason) }
     }
 
-    fn suspicious(reason: impl Into<String>) -> Self {
+    pub(super) fn suspicious(reason: impl Into<String>) -> Self {
         Self { suspicious: true, ..Self::because(reason) }
     }
 }
@@ -118,6 +122,16 @@ enum Stage {
     Open,
 }
 
+/// A sign of life is awaited.
+struct Doubt {
+    /// By when something must be heard.
+    limit: Instant,
+    /// When another connection is begun meanwhile, unless it is under way.
+    second_at: Option<Instant>,
+    /// Only an answer counts: what comes may have been sent before, and what we send may not arrive.
+    strict: bool,
+}
+
 /// A connection to a relay.
 pub struct Link {
     stream: Stream,
@@ -134,8 +148,11 @@ pub struct Link {
     pub used_at: Instant,
     /// Since when packets were sent and nothing was heard.
     unanswered_since: Option<Instant>,
-    /// By when something must be heard.
-    ping_limit: Option<Instant>,
+    doubt: Option<Doubt>,
+    /// When a question was asked that the relay itself answers: the login, or a ping.
+    asked_at: Option<Instant>,
+    /// How long the last answer to one took.
+    round_trip: Duration,
     /// Packets dropped because the relay takes them too slowly.
     pub dropped: u64,
 }
@@ -155,7 +172,9 @@ impl Link {
             home,
             used_at: now,
             unanswered_since: None,
-            ping_limit: None,
+            doubt: None,
+            asked_at: None,
+            round_trip: Duration::ZERO,
             dropped: 0,
         }
     }
@@ -166,6 +185,16 @@ impl Link {
 
     pub fn open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// Which of our addresses it comes from, and where it goes: to the relay, or to the proxy before it.
+    pub fn ends(&self) -> Option<(IpAddr, SocketAddr)> {
+        self.stream.ends()
+    }
+
+    /// Have the kernel forget what it could not deliver yet.
+    pub fn abandon(&self) {
+        self.stream.abandon();
     }
 
     /// Whether frames travel in WebSocket messages.
@@ -191,12 +220,32 @@ impl Link {
 
     /// Ask the relay for a sign of life: the network changed, or we slept.
     pub fn prove(&mut self, now: Instant) {
-        self.ask(now, RETURN_LIMIT);
+        self.ask(now, RETURN_LIMIT.max(self.round_trip * RETURN_ROUNDS), true);
     }
 
-    fn ask(&mut self, now: Instant, limit: Duration) {
+    fn ask(&mut self, now: Instant, limit: Duration, strict: bool) {
         self.write(&Frame::Ping(random::bytes()));
-        self.ping_limit = Some(now + limit);
+        self.asked_at = Some(now);
+        let head_start = HEAD_START.max(self.round_trip * HEAD_START_ROUNDS);
+        self.doubt = Some(Doubt { limit: now + limit, second_at: Some(now + head_start), strict });
+    }
+
+    /// Give it no head start: a new connection would take another way.
+    pub fn doubt_more(&mut self, now: Instant) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.second_at = Some(now);
+        }
+    }
+
+    /// Whether a sign of life is awaited.
+    pub fn doubted(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Say once whether another connection should be begun, in case this one is dead.
+    pub fn take_second(&mut self, now: Instant) -> bool {
+        let due = |doubt: &mut Doubt| doubt.second_at.take_if(|at| *at <= now).is_some();
+        self.doubt.as_mut().is_some_and(due)
     }
 
     /// Tell the relay whether it is our home.
@@ -231,10 +280,10 @@ impl Link {
             let late = now.duration_since(self.started_at) > CONNECT_LIMIT;
             return if late { Err(self.unanswered("the relay did not answer within 10 s")) } else { Ok(false) };
         }
-        match self.ping_limit {
-            Some(limit) if limit <= now => Err(Ended::because("the relay does not answer")),
+        match &self.doubt {
+            Some(doubt) if doubt.limit <= now => Err(Ended::because("the relay does not answer")),
             None if self.doubtful_at() <= now => {
-                self.ask(now, PING_LIMIT);
+                self.ask(now, PING_LIMIT, false);
                 Ok(true)
             }
             _ => Ok(false),
@@ -244,7 +293,8 @@ impl Link {
     /// When `tick` has something to do.
     pub fn poll_timeout(&self) -> Instant {
         if self.open() {
-            self.ping_limit.unwrap_or_else(|| self.doubtful_at())
+            let doubt = self.doubt.as_ref().map(|doubt| doubt.second_at.unwrap_or(doubt.limit).min(doubt.limit));
+            doubt.unwrap_or_else(|| self.doubtful_at())
         } else {
             self.started_at + CONNECT_LIMIT
         }
@@ -272,14 +322,13 @@ impl Link {
             if !self.stream.handshaken()? {
                 return Ok(false);
             }
-            self.request()?;
+            self.request(now)?;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         let progress = self.stream.read(&mut bytes).map_err(|error| self.unanswered(error.to_string()))?;
         if !bytes.is_empty() {
-            self.heard_at = now;
-            (self.unanswered_since, self.ping_limit) = (None, None);
+            self.note_heard(now);
             self.take(&bytes, arrivals)?;
         }
         self.scratch = bytes;
@@ -291,7 +340,7 @@ impl Link {
     }
 
     /// Ask for the upgrade; with the relay's key known from TLS, log in at once and expect no answer.
-    fn request(&mut self) -> Result<(), Ended> {
+    fn request(&mut self, now: Instant) -> Result<(), Ended> {
         if self.stream.alpn() == Some(b"h2") {
             let reason = "The server wanted us to use HTTP/2, but DERP requires Upgrade which needs HTTP/1.1";
             return Err(Ended::wants_websocket(reason.into()));
@@ -313,7 +362,7 @@ impl Link {
         };
         self.stream.out().extend_from_slice(text.as_bytes());
         match key {
-            Some(key) => self.log_in(&key),
+            Some(key) => self.log_in(now, &key),
             None => self.stage = Stage::Upgrading { response: Vec::new(), accept },
         }
         self.flush()
@@ -368,13 +417,14 @@ impl Link {
 
     fn frame(&mut self, frame: &Frame<'_>, arrivals: &mut Arrivals) -> Result<(), Ended> {
         match (&self.stage, frame) {
-            (Stage::Greeting, Frame::ServerKey { key }) => self.log_in(key),
+            (Stage::Greeting, Frame::ServerKey { key }) => self.log_in(self.heard_at, key),
             (Stage::Greeting, _) => return Err(Ended::because("the relay did not greet us")),
             (Stage::LoggingIn, Frame::ServerInfo { sealed }) => {
                 if let Some(shared) = &self.shared {
                     derp::open_server_info(shared, sealed)?;
                 }
                 self.stage = Stage::Open;
+                self.note_answer();
                 arrivals.notes.push(Note::Open);
                 if self.home {
                     self.write(&Frame::NotePreferred { home: true });
@@ -389,6 +439,7 @@ impl Link {
             (_, Frame::PeerGone { key, .. }) => arrivals.notes.push(Note::PeerGone { key: *key }),
             // One that pings and does not read what it gets is not answered for ever.
             (_, Frame::Ping(payload)) if !self.full() => self.write(&Frame::Pong(*payload)),
+            (_, Frame::Pong(_)) => self.note_answer(),
             (_, Frame::Restarting { reconnect_in_ms, .. }) => {
                 let reconnect_in = Duration::from_millis(u64::from(*reconnect_in_ms));
                 arrivals.notes.push(Note::Restarting { reconnect_in });
@@ -398,7 +449,23 @@ impl Link {
         Ok(())
     }
 
-    fn log_in(&mut self, relay: &Key) {
+    fn note_heard(&mut self, now: Instant) {
+        (self.heard_at, self.unanswered_since) = (now, None);
+        self.doubt.take_if(|doubt| !doubt.strict);
+        if let Some(doubt) = &mut self.doubt {
+            doubt.limit = doubt.limit.max(now + PING_LIMIT);
+        }
+    }
+
+    /// The relay answered what was asked last.
+    fn note_answer(&mut self) {
+        self.doubt = None;
+        if let Some(at) = self.asked_at.take() {
+            self.round_trip = self.heard_at.saturating_duration_since(at);
+        }
+    }
+
+    fn log_in(&mut self, now: Instant, relay: &Key) {
         let shared = SharedKey::new(&self.hello.private_key, relay);
         let info = ClientInfo { version: derp::PROTOCOL_VERSION, can_ack_pings: true, ..ClientInfo::default() };
         let mut login = Vec::new();
@@ -410,80 +477,6 @@ impl Link {
         }
         self.shared = Some(shared);
         self.stage = Stage::LoggingIn;
-    }
-}
-
-/// Judge the answer to the upgrade.
-pub(crate) fn check_upgrade(head: &[u8], body: &[u8], accept: Option<&str>) -> Result<(), Ended> {
-    let head = String::from_utf8_lossy(head);
-    let mut lines = head.split("\r\n");
-    let status: u16 = lines
-        .next()
-        .filter(|line| line.starts_with("HTTP/1."))
-        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
-        .ok_or_else(|| Ended::because("the relay's answer is not HTTP"))?;
-    if status != 101 {
-        let body = String::from_utf8_lossy(&body[..body.len().min(MAX_QUOTE)]);
-        if accept.is_none() && (400..500).contains(&status) {
-            return Err(Ended::wants_websocket(format!(
-                "GET failed with status code {status} (a proxy could be disallowing the use of 'Upgrade: derp'): {}",
-                body.trim()
-            )));
-        }
-        let reason = format!("the relay answered {status} instead of upgrading: {}", body.trim());
-        // A server that is in trouble says 5xx; what says 2xx or 3xx to an upgrade is no relay.
-        let stranger = accept.is_none() && status < 400;
-        return Err(if stranger { Ended::suspicious(reason) } else { Ended::because(reason) });
-    }
-    let Some(accept) = accept else { return Ok(()) };
-    let header = |wanted: &str| {
-        let mut found = head.split("\r\n").filter_map(|line| line.split_once(':'));
-        found.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim().to_owned())
-    };
-    if header("sec-websocket-accept").as_deref() != Some(accept) {
-        return Err(Ended::because("the answer to the WebSocket handshake is not for ours"));
-    }
-    if header("sec-websocket-protocol").as_deref() != Some("derp") {
-        return Err(Ended::because("the relay does not speak DERP over WebSocket"));
-    }
-    Ok(())
-}
-
-/// What a WebSocket server answers to a nonce (RFC 6455 §4.2.2).
-fn accept_for(nonce: &str) -> String {
-    let text = format!("{nonce}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    base64(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rfc_6455_section_1_3_accept_value() {
-        assert_eq!(accept_for("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn a_4xx_asks_for_websocket_and_others_do_not() {
-        let judge =
-            |head: &str, accept| check_upgrade(head.as_bytes(), b"Invalid\n", accept).map_err(|e| e.websocket_reason);
-        assert!(judge("HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP", None).is_ok());
-        let reason =
-            "GET failed with status code 400 (a proxy could be disallowing the use of 'Upgrade: derp'): Invalid";
-        assert_eq!(judge("HTTP/1.1 400 Bad Request", None), Err(Some(reason.into())));
-        assert_eq!(judge("HTTP/1.1 200 OK", None), Err(None));
-        assert_eq!(judge("HTTP/1.1 502 Bad Gateway", None), Err(None));
-        assert_eq!(judge("HTTP/1.1 400 Bad Request", Some("x")), Err(None));
-        assert_eq!(judge("SSH-2.0-x", None), Err(None));
-        assert!(judge("HTTP/1.1 101 x\r\nsec-websocket-accept: x\r\nSec-WebSocket-Protocol: derp", Some("x")).is_ok());
-        assert_eq!(
-            judge("HTTP/1.1 101 x\r\nsec-websocket-accept: y\r\nSec-WebSocket-Protocol: derp", Some("x")),
-            Err(None)
-        );
+        self.asked_at = Some(now);
     }
 }

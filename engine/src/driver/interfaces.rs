@@ -6,7 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 ///
 /// Loopback is listed only where nothing else exists: peers on the same machine then still find each other.
 pub fn addresses() -> Vec<IpAddr> {
-    choose(&all())
+    choose(&all(Which::Up).unwrap_or_default())
+}
+
+/// List every address that an interface has, up or down; `None` when that cannot be told.
+pub fn held() -> Option<Vec<IpAddr>> {
+    all(Which::Any)
 }
 
 /// Pick the addresses to tell peers from all that the interfaces have.
@@ -39,16 +44,23 @@ fn unique_local(address: &Ipv6Addr) -> bool {
     address.octets()[0] & 0xfe == 0xfc
 }
 
-fn all() -> Vec<IpAddr> {
+/// Which interfaces count: one that is down keeps its addresses, and is likely to come back with them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Any,
+    Up,
+}
+
+fn all(which: Which) -> Option<Vec<IpAddr>> {
     let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
     // SAFETY: `list` is a valid place for the pointer; it is freed below exactly when the call succeeds.
     if unsafe { libc::getifaddrs(&mut list) } != 0 {
-        return Vec::new();
+        return None;
     }
     let (mut found, mut next) = (Vec::new(), list);
     // SAFETY: getifaddrs returns a list whose `ifa_next` and `ifa_addr` are valid or null until freeifaddrs.
     while let Some(entry) = unsafe { next.as_ref() } {
-        if entry.ifa_flags & libc::IFF_UP as libc::c_uint != 0 {
+        if which == Which::Any || entry.ifa_flags & libc::IFF_UP as libc::c_uint != 0 {
             // SAFETY: as above; the family says how to read the address.
             found.extend(unsafe { read(entry.ifa_addr) });
         }
@@ -56,7 +68,7 @@ fn all() -> Vec<IpAddr> {
     }
     // SAFETY: `list` came from getifaddrs and nothing refers into it any more.
     unsafe { libc::freeifaddrs(list) };
-    found
+    Some(found)
 }
 
 /// # Safety
@@ -105,6 +117,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_an_address() {
+        let held = held().expect("a list");
         assert!(!addresses().is_empty());
+        assert!(addresses().iter().all(|address| held.contains(address)));
     }
 }

@@ -29,6 +29,7 @@ mod stream;
 mod tcp;
 mod tls;
 mod udp;
+pub(crate) mod upgrade;
 mod views;
 pub(crate) mod websocket;
 mod whereabouts;

@@ -24,8 +24,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// A peer to which nothing was sent for this long needs no path.
 const ACTIVE: Duration = Duration::from_secs(45);
-/// After this without a packet a peer was silent: what it did not answer meanwhile is worth trying again.
-const SILENT: Duration = Duration::from_secs(1);
+/// After this without a packet a peer was silent: what it did not answer meanwhile is worth trying again. By then a TCP
+/// may wait twice as long as it has to, and then twice that.
+const SILENT: Duration = Duration::from_millis(300);
 /// After this without a packet only a session's end is awaited: keepalives are due after 10 s, retries after 5 s.
 const QUIET: Duration = Duration::from_secs(20);
 /// After this nothing is left of a session (three times 180 s, and some more).

@@ -5,6 +5,7 @@
 //! since peers learn of the change at another moment than we do.
 
 mod connect;
+mod renew;
 mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -33,6 +34,8 @@ const FAILED: Duration = Duration::from_secs(60);
 const MUTE: Duration = Duration::from_secs(300);
 /// Beside the region's number in a token: the link to where the region was before the map changed.
 const FORMER: usize = 1 << 16;
+/// And the link that may take the place of one in doubt.
+const RIVAL: usize = 1 << 17;
 
 /// Where an attempt to connect goes.
 #[derive(Debug, Clone)]
@@ -52,9 +55,20 @@ pub enum Unknown {
     Never(String),
 }
 
-/// A link that the map no longer asks for: peers may still send there.
+/// A link that the map no longer asks for: peers may still be there.
 struct Former {
     link: Link,
+    readable: bool,
+    /// Peers that were heard by it, and not by its successor yet: they know of the change later than we do.
+    peers: HashSet<Key>,
+}
+
+/// A link under way beside one that is in doubt: the first to answer stays.
+struct Rival {
+    link: Link,
+    node: RelayNode,
+    v6: bool,
+    began_at: Instant,
     readable: bool,
 }
 
@@ -62,6 +76,7 @@ struct Former {
 #[derive(Default)]
 struct Slot {
     link: Option<Link>,
+    rival: Option<Rival>,
     /// The node that `link` leads to.
     node: Option<RelayNode>,
     /// The address family of the present attempt.
@@ -75,6 +90,8 @@ struct Slot {
     /// Since when we try to connect; others are looked at when that takes long.
     trying_since: Option<Instant>,
     slow: bool,
+    /// It was connected before: peers wait for us there.
+    returning: bool,
     resolving: bool,
     waiting: VecDeque<(Key, Vec<u8>)>,
     failures: u32,
@@ -119,6 +136,10 @@ pub struct Relays {
     /// The home region was lost, and nobody has looked yet whether another one is there.
     home_lost: bool,
     ticked_at: Option<Instant>,
+    /// A region was connected again.
+    returned: bool,
+    /// Packets are to show where we are now, so they take the new link even to peers that were not heard by it.
+    showing: bool,
     /// When an address of this family last did not answer where it should have.
     mute: [Option<Instant>; 2],
 }
@@ -158,6 +179,8 @@ impl Relays {
             home_in_doubt: false,
             home_lost: false,
             ticked_at: None,
+            returned: false,
+            showing: false,
             mute: [None; 2],
         })
     }
@@ -169,12 +192,18 @@ impl Relays {
 
     /// Whether a relay has more to read right now.
     pub fn busy(&self) -> bool {
-        self.slots.values().any(|slot| slot.readable || slot.former.as_ref().is_some_and(|former| former.readable))
+        let beside = |slot: &Slot| {
+            let former = slot.former.as_ref().is_some_and(|former| former.readable);
+            former || slot.rival.as_ref().is_some_and(|rival| rival.readable)
+        };
+        self.slots.values().any(|slot| slot.readable || beside(slot))
     }
 
     /// Whether the relay of a region should be given a rest.
     pub fn full(&self, region: u16) -> bool {
-        let full = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref()).is_some_and(Link::full);
+        let former_full = |slot: &Slot| slot.former.as_ref().is_some_and(|former| former.link.full());
+        let slot_full = |slot: &Slot| slot.link.as_ref().is_some_and(Link::full) || former_full(slot);
+        let full = |region: &u16| self.slots.get(region).is_some_and(slot_full);
         match self.reach(region) {
             Reach::Open => full(&region),
             // What is meant for it goes by one of the others.
@@ -226,6 +255,9 @@ impl Relays {
 
     /// Send a packet to a peer by the relay of its home, or by another where it is likely to be.
     pub fn send(&mut self, now: Instant, home: u16, key: &Key, packet: &[u8]) {
+        if self.send_by_former(now, home, key, packet) {
+            return;
+        }
         let way = self.whereabouts.way(now, key, home, &self.kept_open, |region| self.reach(region));
         if way.lost {
             for region in self.whereabouts.wanted(key).to_vec() {
@@ -253,6 +285,31 @@ impl Relays {
         self.open_region(now, region);
     }
 
+    /// Send to a peer that is likely to be where its region was before the map changed; says whether it is.
+    fn send_by_former(&mut self, now: Instant, region: u16, key: &Key, packet: &[u8]) -> bool {
+        if self.showing {
+            return false;
+        }
+        let former = self.slots.get_mut(&region).and_then(|slot| slot.former.as_mut());
+        let Some(former) = former.filter(|former| former.peers.contains(key)) else { return false };
+        former.link.send(now, *key, packet);
+        self.dirty.insert(region);
+        true
+    }
+
+    /// A packet of a peer that we know came by the link of a region.
+    pub fn heard(&mut self, key: &Key, region: u16) {
+        self.whereabouts.heard(key, region);
+        if let Some(former) = self.slots.get_mut(&region).and_then(|slot| slot.former.as_mut()) {
+            former.peers.remove(key);
+        }
+    }
+
+    /// Let what is sent from now on show peers where we are, or not any more.
+    pub fn show(&mut self, showing: bool) {
+        self.showing = showing;
+    }
+
     /// Connect to a region of the map, unless that is done or was tried a moment ago.
     fn open_region(&mut self, now: Instant, region: u16) {
         if region == 0 || !self.map.regions.contains_key(&region) {
@@ -267,8 +324,9 @@ impl Relays {
     /// Let what was sent leave.
     pub fn flush(&mut self, now: Instant) {
         for region in std::mem::take(&mut self.dirty) {
-            let failed = self.slots.get_mut(&region).and_then(|slot| slot.link.as_mut()?.flush().err());
-            if let Some(ended) = failed {
+            let Some(slot) = self.slots.get_mut(&region) else { continue };
+            slot.former.take_if(|former| former.link.flush().is_err());
+            if let Some(ended) = slot.link.as_mut().and_then(|link| link.flush().err()) {
                 self.lost(now, region, ended);
             }
         }
@@ -388,7 +446,11 @@ impl Relays {
             return None;
         }
         let relays: Vec<u16> = self.map.relays().collect();
-        let ready = self.kept_open.iter().copied().find(|region| *region != self.home && relays.contains(region));
+        let link = |region: &u16| self.slots.get(region).and_then(|slot| slot.link.as_ref());
+        let sure = |region: &u16| link(region).is_some_and(|link| !link.doubted());
+        let mut others =
+            self.kept_open.iter().copied().filter(|region| *region != self.home && relays.contains(region));
+        let ready = others.find(sure);
         // A home that is only slow to come back stays home until another is ready; one that was withdrawn must go.
         let any =
             || relays.iter().copied().find(|region| self.reach(*region) != Reach::Down).or(relays.first().copied());
@@ -398,6 +460,11 @@ impl Relays {
     /// Say once whether the home region was lost and did not come back by itself, where another could take its place.
     pub fn take_home_lost(&mut self) -> bool {
         std::mem::take(&mut self.home_lost) && !self.open(self.home) && self.map.relays().count() > 1
+    }
+
+    /// Say once whether a region was connected again, where peers wait for us.
+    pub fn take_returned(&mut self) -> bool {
+        std::mem::take(&mut self.returned)
     }
 
     /// The headers that go with every request to a relay.

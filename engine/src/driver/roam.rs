@@ -95,9 +95,10 @@ impl Watch {
         changed
     }
 
-    /// Called every second: says whether much more time than that has gone by.
-    fn woke(&mut self, now: Instant) -> bool {
-        let (slept, paused) = (slept(), now.saturating_duration_since(self.ticked_at));
+    /// Called every second, with how long the machine has slept in all: says whether much more time than a second has
+    /// gone by. The clock of `now` goes on while this process is stopped, and stands still while the machine sleeps.
+    fn woke(&mut self, now: Instant, slept: Duration) -> bool {
+        let paused = now.saturating_duration_since(self.ticked_at);
         let woke = slept.saturating_sub(self.slept) + paused > SLEPT;
         (self.ticked_at, self.slept) = (now, slept);
         woke
@@ -114,7 +115,7 @@ impl Node {
 
     /// Once a second: see whether the machine slept, or this process did.
     pub fn tick_clock(&mut self, now: Instant) {
-        if self.watch.woke(now) {
+        if self.watch.woke(now, slept()) {
             self.rebind(now, WOKE);
         }
     }
@@ -153,7 +154,7 @@ fn direct_endpoint(path: &crate::path::PeerPath, now: Instant) -> Option<SocketA
 }
 
 /// The address from which a packet to `to` would leave; `None` when there is no way.
-fn source_to(to: SocketAddr) -> io::Result<Option<IpAddr>> {
+pub(super) fn source_to(to: SocketAddr) -> io::Result<Option<IpAddr>> {
     let socket = match Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
         socket => socket?,
@@ -255,10 +256,14 @@ mod tests {
         let poll = mio::Poll::new().expect("a poll");
         let now = Instant::now();
         let mut watch = Watch::new(now, poll.registry());
-        assert!(!watch.woke(now + Duration::from_secs(1)));
-        assert!(!watch.woke(now + Duration::from_secs(4)), "a busy machine is late by seconds");
-        assert!(watch.woke(now + Duration::from_secs(604)));
-        assert!(!watch.woke(now + Duration::from_secs(605)), "once");
+        let (second, minutes) = (Duration::from_secs(1), Duration::from_secs(600));
+        let before = watch.slept;
+        assert!(!watch.woke(now + second, before));
+        assert!(!watch.woke(now + second * 4, before), "a busy machine is late by seconds");
+        assert!(watch.woke(now + second * 4 + minutes, before), "the process was stopped");
+        assert!(!watch.woke(now + second * 5 + minutes, before), "once");
+        assert!(watch.woke(now + second * 6 + minutes, before + minutes), "the machine slept, and this clock stood");
+        assert!(!watch.woke(now + second * 7 + minutes, before + minutes), "once");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! A TCP connection to a relay, with TLS where the map asks for it; nothing here blocks.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
+use socket2::SockRef;
 
 use super::proxy::{self, Proxy};
 
@@ -18,6 +20,7 @@ const READ_LIMIT: usize = 512 << 10;
 /// A connection with what waits to be written.
 pub struct Stream {
     tcp: TcpStream,
+    to: SocketAddr,
     /// A proxy that has not opened the way yet.
     tunnel: Option<Tunnel>,
     tls: Option<Box<ClientConnection>>,
@@ -62,11 +65,22 @@ impl Stream {
                 Some(Box::new(connection))
             }
         };
-        Ok(Self { tcp, tunnel, tls, out: Vec::new(), sent: 0 })
+        Ok(Self { tcp, to, tunnel, tls, out: Vec::new(), sent: 0 })
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
         &mut self.tcp
+    }
+
+    /// Which of our addresses it comes from, and where it goes; `None` where the kernel does not tell.
+    pub fn ends(&self) -> Option<(IpAddr, SocketAddr)> {
+        let from = self.tcp.local_addr().ok()?.ip();
+        (!from.is_unspecified()).then_some((from, self.to))
+    }
+
+    /// Have the kernel forget what it could not deliver yet: nobody is there to take it.
+    pub fn abandon(&self) {
+        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)); // else it goes on trying for minutes
     }
 
     /// Whether the TCP connection stands; an error if it cannot.

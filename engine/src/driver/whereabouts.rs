@@ -5,7 +5,7 @@
 //! as the next nearest, and the relays that we hold open ourselves, since both sides keep the nearest second relay warm.
 //! A guess costs little: a relay says at once when it does not know the addressee, and that is remembered for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::wire::keys::Key;
@@ -52,6 +52,11 @@ impl Whereabouts {
         if !self.absent.is_empty() {
             self.absent.remove(&(*key, region));
         }
+    }
+
+    /// The peers that were heard last by a relay.
+    pub fn heard_at(&self, region: u16) -> HashSet<Key> {
+        self.heard.iter().filter(|(_, at)| **at == region).map(|(key, _)| *key).collect()
     }
 
     /// A relay says that it does not know a peer.
@@ -157,6 +162,8 @@ mod tests {
         let mut net = Net::new(&[HOME, 2]);
         net.whereabouts.heard(&PEER, 2);
         assert_eq!(net.way(), (HOME, false));
+        assert_eq!(net.whereabouts.heard_at(2), HashSet::from([PEER]));
+        assert_eq!(net.whereabouts.heard_at(HOME), HashSet::new());
     }
 
     #[test]

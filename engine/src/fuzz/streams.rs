@@ -1,6 +1,6 @@
 //! Parsers that take a stream, however it was cut, and the documents that come in streams.
 
-use crate::driver::derp::check_upgrade;
+use crate::driver::upgrade::check_upgrade;
 use crate::driver::websocket;
 use crate::driver::DerpMap;
 use crate::wire::derp::{self, Decoder, Frame};

@@ -37,6 +37,10 @@ struct Node {
     changes: Vec<(Duration, InUse)>,
     received: u32,
     received_at: Option<Instant>,
+    /// It does nothing, and what is sent to it is lost.
+    asleep: bool,
+    /// How far its clock is behind: that of a machine stands still while the machine sleeps.
+    behind: Duration,
 }
 
 impl Node {
@@ -90,7 +94,7 @@ struct Internet {
 
 impl Internet {
     fn new(nats: [Nat; 2], seed: u64) -> Self {
-        let now = Instant::now();
+        let now = Instant::now() + Duration::from_secs(24 * 3600); // a clock that is behind has to begin somewhere
         let node = |index: usize| {
             let address: SocketAddr = format!("203.0.113.{}:{}", index + 1, 40_000 + index).parse().unwrap();
             let mut path = PeerPath::new([index as u8; 32], seed + index as u64);
@@ -105,11 +109,24 @@ impl Internet {
                 changes: Vec::new(),
                 received: 0,
                 received_at: None,
+                asleep: false,
+                behind: Duration::ZERO,
             }
         };
         let nodes = [node(0), node(1)];
         let random = seed * 2 + 88_172_645_463_325_252;
         Self { start: now, now, nodes, flying: Vec::new(), cut: false, limit: usize::MAX, loss_percent: 0, random }
+    }
+
+    /// What time it is for a node.
+    fn clock(&self, index: usize) -> Instant {
+        self.now - self.nodes[index].behind
+    }
+
+    /// When a node wants to do something next, as others see it.
+    fn due(&self, index: usize) -> Option<Instant> {
+        let node = &self.nodes[index];
+        node.path.poll_timeout().filter(|_| !node.asleep).map(|at| at + node.behind)
     }
 
     fn lost(&mut self) -> bool {
@@ -121,7 +138,8 @@ impl Internet {
 
     /// Send data from one node the way its path says.
     fn send(&mut self, sender: usize) {
-        let Route { direct, relay } = self.nodes[sender].path.handle_send(self.now);
+        let now = self.clock(sender);
+        let Route { direct, relay } = self.nodes[sender].path.handle_send(now);
         let length = (self.nodes[sender].path.inner_mtu() + 32).min(DATA);
         let ways = [direct.map(Source::Udp), relay.map(|region| Source::Relay { region })];
         ways.into_iter().flatten().for_each(|to| self.fly(sender, to, Payload::Data, length));
@@ -129,6 +147,7 @@ impl Internet {
     }
 
     fn drain(&mut self, sender: usize) {
+        let now = self.clock(sender);
         while let Some(transmit) = self.nodes[sender].path.poll_transmit() {
             self.fly(sender, transmit.to, Payload::Disco(transmit.message), transmit.length);
         }
@@ -140,7 +159,7 @@ impl Internet {
                 }
                 PathEvent::EndpointsWanted => {
                     let own = [self.nodes[sender].address];
-                    self.nodes[sender].path.handle_own_endpoints(self.now, &own);
+                    self.nodes[sender].path.handle_own_endpoints(now, &own);
                 }
                 PathEvent::Pong { .. } | PathEvent::Settled { .. } => {}
             }
@@ -173,18 +192,22 @@ impl Internet {
     }
 
     fn deliver(&mut self, packet: Packet) {
+        let now = self.clock(packet.receiver);
         let node = &mut self.nodes[packet.receiver];
+        if node.asleep {
+            return;
+        }
         if let (Source::Udp(from), Some(to)) = (packet.from, packet.to) {
             if !node.lets_in(from, to) {
                 return;
             }
         }
         match packet.payload {
-            Payload::Disco(message) => node.path.handle_disco(self.now, packet.from, &message, packet.length),
+            Payload::Disco(message) => node.path.handle_disco(now, packet.from, &message, packet.length),
             Payload::Data => {
                 node.received += 1;
                 node.received_at = Some(self.now);
-                node.path.handle_receive(self.now, packet.from);
+                node.path.handle_receive(now, packet.from);
             }
         }
         self.drain(packet.receiver);
@@ -194,15 +217,16 @@ impl Internet {
         let end = self.now + time;
         loop {
             let packet = self.flying.iter().map(|packet| packet.at).min();
-            let timers = self.nodes.iter().filter_map(|node| node.path.poll_timeout()).min();
+            let timers = [0, 1].into_iter().filter_map(|index| self.due(index)).min();
             let Some(next) = [packet, timers].into_iter().flatten().min().filter(|next| *next <= end) else { break };
             assert!(next >= self.now, "a deadline of the past means a busy loop");
             self.now = next;
             let (due, later) = std::mem::take(&mut self.flying).into_iter().partition(|packet| packet.at <= next);
             self.flying = later;
             Vec::into_iter(due).for_each(|packet| self.deliver(packet));
-            for index in 0..2 {
-                self.nodes[index].path.handle_timeout(self.now);
+            for index in (0..2).filter(|index| !self.nodes[*index].asleep).collect::<Vec<_>>() {
+                let now = self.clock(index);
+                self.nodes[index].path.handle_timeout(now);
                 self.drain(index);
             }
         }
@@ -230,7 +254,7 @@ impl Internet {
     }
 
     fn direct(&self) -> [bool; 2] {
-        [0, 1].map(|index| matches!(self.nodes[index].path.in_use(self.now), InUse::Direct { .. }))
+        [0, 1].map(|index| matches!(self.nodes[index].path.in_use(self.clock(index)), InUse::Direct { .. }))
     }
 }
 
@@ -358,6 +382,36 @@ fn a_link_that_comes_and_goes_costs_little_data_and_few_changes() {
     assert!(received >= 600 - 6 * 4, "{received} of 600 packets, or copies of them");
     let changes = internet.nodes[0].changes.len() - changes;
     assert!(changes <= 12, "{changes}");
+}
+
+#[test]
+fn a_node_that_slept_is_reached_at_once_and_direct_in_a_second() {
+    for (slept, clock_stood) in [(8, false), (600, false), (600, true), (9 * 3600, true)] {
+        let mut internet = Internet::new([Nat::Easy, Nat::Easy], 9);
+        internet.talk(Duration::from_secs(3));
+        assert_eq!(internet.direct(), [true; 2]);
+        // The other side has something to say all the time; the NATs forget.
+        internet.nodes[0].asleep = true;
+        for _ in 0..slept {
+            internet.send(1);
+            internet.run(Duration::from_secs(1));
+        }
+        internet.nodes.iter_mut().for_each(|node| node.holes.clear());
+        let sleeper = &mut internet.nodes[0];
+        sleeper.asleep = false;
+        if clock_stood {
+            sleeper.behind = Duration::from_secs(slept);
+        }
+        let (now, before) = (internet.clock(0), internet.nodes[0].received);
+        internet.nodes[0].path.handle_timeout(now);
+        internet.nodes[0].path.handle_rebind(now, "this machine slept");
+        internet.drain(0);
+        internet.send(1);
+        internet.run(RELAY_DELAY);
+        assert_eq!(internet.nodes[0].received, before + 1, "slept {slept} s: by relay");
+        internet.talk(Duration::from_secs(1));
+        assert_eq!(internet.direct(), [true; 2], "slept {slept} s, clock stood: {clock_stood}");
+    }
 }
 
 #[test]

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from warren import _engine
-from warren.netlab.certificates import Authority
-from warren.netlab.kinds import Expected, Outbound, Path
-from warren.netlab.namespace import Namespace
-from warren.netlab.node import ECHO_PORT, SOURCE_PORT, LabNode, find_home, keep_introduced, new_config, serving
+from warren.netlab.internet import Internet, Servers, serving_internet
+from warren.netlab.kinds import Expected, Path
+from warren.netlab.node import ECHO_PORT, SOURCE_PORT, LabNode, find_home, keep_introduced, serving
+from warren.netlab.remote import RemoteNode, remote_node
 from warren.netlab.report import Outcome, Seen
-from warren.netlab.services import (
-    RELAY_NAME,
-    RelayServer,
-    derp_map,
-    serving_interceptor,
-    serving_proxy,
-    serving_stun,
-)
-from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6, Site, World
+from warren.netlab.services import RelayServer
+from warren.netlab.world import Site, World
 from warren.tunnel.node import Node, NodeConfig
 
 DIAL_SECONDS = 15.0
@@ -39,44 +33,33 @@ CHECK_SECONDS = 15.0
 MEASURE_SECONDS = 1.0
 
 
-Addresses = Sequence[tuple[str, str]]
-"""IPv4 and IPv6 addresses of STUN servers; empty where a server has none."""
+class Member(Protocol):
+    """A node of the lab, wherever it runs."""
+
+    config: NodeConfig
+
+    @property
+    def key(self) -> bytes:
+        """The node's public key."""
+        ...
 
 
-@asynccontextmanager
-async def two_nodes(
-    world: World, one: Site, other: Site, *, more_stun: Addresses = (), more_stun_in: Namespace | None = None
-) -> AsyncGenerator[Pair]:
-    """Serve the internet, start a node at the other site, and then one at the first."""
-    authority = Authority.make("lab relay CA")
-    async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(RelayServer.open(world.server, authority.server_context(RELAY_NAME)))
-        await stack.enter_async_context(serving_stun(world.server, (*SERVER_ADDRESSES, *SERVER_ADDRESSES6)))
-        if more_stun_in is not None:
-            inside = [address for server in more_stun for address in server if address]
-            await stack.enter_async_context(serving_stun(more_stun_in, inside))
-        known = derp_map((*zip(SERVER_ADDRESSES, SERVER_ADDRESSES6, strict=True), *more_stun))
-        configs = [await _serve_middlebox(stack, site, authority) for site in (one, other)]
-        waiting = await stack.enter_async_context(LabNode.inside(other.node, known, configs[1]))
-        await find_home(waiting)
-        await stack.enter_async_context(serving(waiting))
-        started_at = time.monotonic()
-        starting = await stack.enter_async_context(LabNode.inside(one.node, known, configs[0]))
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(keep_introduced, starting, waiting)
-        tasks.start_soon(keep_introduced, waiting, starting)
-        yield Pair(starting, waiting, relay, started_at)
+Far = TypeVar("Far", bound=Member, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Two nodes that know of each other."""
+class Two(Generic[Far]):
+    """Two nodes that know of each other; the first one runs here."""
 
     one: Node
-    other: Node
-    relay: RelayServer
+    other: Far
+    internet: Internet
     started_at: float
+
+    @property
+    def relay(self) -> RelayServer:
+        """The relay where both are at home."""
+        return self.internet.relays[0]
 
     async def connect(self, port: int = ECHO_PORT) -> socket.socket:
         """Dial the other node, once it is known."""
@@ -108,6 +91,10 @@ class Pair:
         return None
 
 
+Pair: TypeAlias = Two[Node]
+"""Both run here."""
+
+
 async def run(pair: Pair, wanted: Expected) -> Outcome:
     """Connect two nodes, wait for the path they are to get, and measure it."""
     connection = await pair.connect()
@@ -136,33 +123,39 @@ async def look(node: Node) -> Seen:
     return Seen(net.udp, net.ipv4, net.ipv6, net.mapping_varies_by_destination, outside)
 
 
-async def run_sites(
-    world: World,
-    one: Site,
-    other: Site,
-    wanted: Expected,
-    *,
-    more_stun: Addresses = (),
-    more_stun_in: Namespace | None = None,
-) -> Outcome:
+@asynccontextmanager
+async def two_nodes(world: World, one: Site, other: Site, servers: Servers | None = None) -> AsyncGenerator[Pair]:
+    """Serve the internet, start a node at the other site, and then one at the first."""
+    async with serving_internet(world, (one, other), servers or Servers()) as internet, AsyncExitStack() as stack:
+        waiting = await stack.enter_async_context(LabNode.inside(other.node, internet.derp_map, internet.configs[1]))
+        await find_home(waiting)
+        await stack.enter_async_context(serving(waiting))
+        started_at = time.monotonic()
+        starting = await stack.enter_async_context(LabNode.inside(one.node, internet.derp_map, internet.configs[0]))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(keep_introduced, starting, waiting)
+        tasks.start_soon(keep_introduced, waiting, starting)
+        yield Two(starting, waiting, internet, started_at)
+
+
+@asynccontextmanager
+async def node_and_process(world: World, one: Site, other: Site) -> AsyncGenerator[Two[RemoteNode]]:
+    """Serve the internet, start a node at the first site, and at the other one a node in a process of its own."""
+    async with (
+        serving_internet(world, (one, other), Servers()) as internet,
+        LabNode.inside(one.node, internet.derp_map, internet.configs[0]) as node,
+    ):
+        started_at = time.monotonic()
+        await find_home(node)
+        async with remote_node(other.node, internet.derp_map, internet.configs[1], node) as process:
+            yield Two(node, process, internet, started_at)
+
+
+async def run_sites(world: World, one: Site, other: Site, wanted: Expected, servers: Servers | None = None) -> Outcome:
     """Run a node at each of two sites."""
-    async with two_nodes(world, one, other, more_stun=more_stun, more_stun_in=more_stun_in) as pair:
+    async with two_nodes(world, one, other, servers) as pair:
         return await run(pair, wanted)
-
-
-async def _serve_middlebox(stack: AsyncExitStack, site: Site, authority: Authority) -> NodeConfig:
-    """Serve what stands between a site and the internet, if anything; configure its node as its user would."""
-    match site.kind.outbound:
-        case Outbound.PROXY:
-            proxy = await stack.enter_async_context(serving_proxy(site.gateways[0]))
-            return new_config(trusted_pem=authority.pem, proxy=f"http://{site.gateway_address}:{proxy}")
-        case Outbound.INTERCEPTED:
-            middlebox = Authority.make("lab middlebox CA")
-            shown = middlebox.server_context(RELAY_NAME)
-            await stack.enter_async_context(serving_interceptor(site.gateways[0], shown, authority.client_context()))
-            return new_config(trusted_pem=middlebox.pem)
-        case Outbound.ANY | Outbound.TCP | Outbound.HTTPS:
-            return new_config(trusted_pem=authority.pem)
 
 
 def _echo_once(connection: socket.socket, data: bytes) -> None:

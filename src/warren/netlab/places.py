@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from warren.netlab import pair
+from warren.netlab.internet import Servers
 from warren.netlab.kinds import BY_NAME, NO_PUBLIC_ADDRESS, SILENT, Expected, Path
 from warren.netlab.namespace import Namespace, join_by_wire
 from warren.netlab.report import Report, judge
@@ -57,6 +58,13 @@ async def _behind_one_nat(name: str, world: World, wanted: Expected, *, hairpin:
     return judge(name, wanted, await pair.run_sites(world, first, second, wanted))
 
 
+async def without_stun(name: str, world: World) -> Report:
+    """Two home NATs, and no STUN server that answers."""
+    wanted = Expected(Path.RELAY, "nobody says which addresses the NATs give them", SILENT + NO_PUBLIC_ADDRESS)
+    sites = world.add_site(_EASY, 1), world.add_site(_EASY, 2)
+    return judge(name, wanted, await pair.run_sites(world, *sites, wanted, Servers(stun=False)))
+
+
 async def vpn(name: str, world: World) -> Report:
     """Two VPN clients that may use UDP inside the company only, where a STUN server says how they are seen."""
     wanted = Expected(Path.DIRECT, "the company's STUN server says which addresses its VPN gives them")
@@ -75,7 +83,8 @@ async def _over_vpn(name: str, world: World, wanted: Expected, *, stun: tuple[tu
     company.ip(f"address add {COMPANY_STUN}/32 dev lo")
     for site in (first, second):
         _join_company(world, company, site)
-    outcome = await pair.run_sites(world, first, second, wanted, more_stun=stun, more_stun_in=company)
+    servers = Servers(more_stun=stun, more_stun_in=company)
+    outcome = await pair.run_sites(world, first, second, wanted, servers)
     return judge(name, wanted, outcome)
 
 

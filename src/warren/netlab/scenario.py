@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -12,12 +13,13 @@ import anyio
 
 from warren.errors import NotFound, WarrenError
 from warren.netlab import faults, pair, places
-from warren.netlab.kinds import BY_NAME, KINDS, Kind, expected
+from warren.netlab.kinds import BY_NAME, KINDS, Kind, Path, expected
 from warren.netlab.link import Impairment
 from warren.netlab.report import Report, judge, misjudged
 from warren.netlab.world import World
 
 ALL, PAIRS, OTHERS = "all", "pairs", "others"
+SUSPENDED_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Scenario:
     name: str
     summary: str
     run: Callable[[World], Awaitable[Report]]
+    waits: bool = False
+    """It waits for minutes and does little else, so that it takes no turn from others."""
 
 
 def catalogue() -> Mapping[str, Scenario]:
@@ -84,7 +88,7 @@ async def run_all(
     limit = anyio.CapacityLimiter(jobs)
 
     async def one(scenario: Scenario) -> None:
-        async with limit:
+        async with nullcontext() if scenario.waits else limit:
             reports[scenario.name] = await run(scenario, options)
             show(reports[scenario.name])
 
@@ -126,15 +130,37 @@ async def _run_pair(name: str, one: Kind, other: Kind, world: World) -> Report:
 
 
 def _others() -> list[Scenario]:
-    table = (
+    table: tuple[tuple[str, str, Callable[[str, World], Awaitable[Report]]], ...] = (
         ("same-lan", "two nodes on one network behind one NAT", places.same_lan),
         ("hairpin", "two networks behind one NAT that turns their packets around", places.hairpin),
         ("no-hairpin", "two networks behind one NAT that does not", places.no_hairpin),
+        ("no-stun", "two home NATs while no STUN server answers", places.without_stun),
         ("vpn", "no UDP but over a VPN, with a STUN server inside", places.vpn),
         ("vpn-no-stun", "no UDP but over a VPN, without a STUN server inside", places.vpn_without_stun),
         ("cut", "UDP is cut silently during a stream, and restored", faults.cut),
         ("relay-restart", "the relay is killed and started again during a relayed stream", faults.relay_restart),
         ("roam", "a node moves to another network during a stream", faults.roam),
+        ("relayed-roam", "a node whose only way is the relay moves to another network", faults.relayed_roam),
         ("flap", "a node's interface goes down and up every 5 s for a minute during a stream", faults.flap),
+        ("relayed-flap", "the same while the relay is the only way", faults.relayed_flap),
+        ("stun-gone", "every STUN server vanishes during a direct stream", faults.stun_gone),
+        ("stun-back", "no STUN server answers at first, and then all do, during a stream", faults.stun_back),
+        ("region-withdrawn", "a new map lacks the region of a relayed stream", faults.region_withdrawn),
+        ("region-moved", "a new map has another relay for the region of a relayed stream", faults.region_moved),
+        (
+            "suspended-briefly",
+            "a node's process is stopped for 8 s with connections open",
+            partial(faults.suspended, seconds=8.0, path=Path.DIRECT),
+        ),
     )
-    return [Scenario(name, summary, partial(run, name)) for name, summary, run in table]
+    waiting = (
+        ("suspended", "a node's process is stopped for ten minutes with connections open", Path.DIRECT),
+        ("relayed-suspended", "the same while the relay is the only way", Path.RELAY),
+    )
+    return [
+        *(Scenario(name, summary, partial(run, name)) for name, summary, run in table),
+        *(
+            Scenario(name, summary, partial(faults.suspended, name, seconds=SUSPENDED_SECONDS, path=path), waits=True)
+            for name, summary, path in waiting
+        ),
+    ]

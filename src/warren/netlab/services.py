@@ -12,6 +12,7 @@ import ssl
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -29,7 +30,6 @@ from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6
 from warren.relay.server import relay_protocol
 from warren.server import listeners
 
-REGION = 999
 RELAY_NAME = "relay.lab.test"
 RELAY_PORT = 443
 END_SECONDS = 10.0
@@ -38,25 +38,49 @@ _BACKLOG = 128
 _CHUNK = 1 << 16
 
 
+@dataclass(frozen=True, slots=True)
+class RelayPlace:
+    """Where a relay is: its region, and its port on the server."""
+
+    region: int
+    port: int
+
+
+NEAR, FAR = RelayPlace(999, RELAY_PORT), RelayPlace(998, 8443)
+_FARTHER = 1000.0
+"""What the latency of every place but the first is multiplied by, so that the first is home."""
+STUN_ADDRESSES = tuple(zip(SERVER_ADDRESSES, SERVER_ADDRESSES6, strict=True))
+
+
 def derp_map(
-    stun_addresses: Sequence[tuple[str, str]] = tuple(zip(SERVER_ADDRESSES, SERVER_ADDRESSES6, strict=True)),
+    stun_addresses: Sequence[tuple[str, str]] = STUN_ADDRESSES, places: Sequence[RelayPlace] = (NEAR,)
 ) -> bytes:
-    """Write the map of the lab: one relay, and STUN servers at these IPv4 and IPv6 addresses."""
-    relay = DERPNode(
-        name="999a",
-        region_id=REGION,
-        host_name=RELAY_NAME,
-        ipv4=SERVER_ADDRESSES[0],
-        ipv6=SERVER_ADDRESSES6[0],
-        stun_port=-1,
-        derp_port=RELAY_PORT,
-    )
+    """Write a map: relays in these places, nearest first, and STUN servers at these IPv4 and IPv6 addresses."""
+    nodes = {
+        place.region: DERPNode(
+            name=f"{place.region}a",
+            region_id=place.region,
+            host_name=RELAY_NAME,
+            ipv4=SERVER_ADDRESSES[0],
+            ipv6=SERVER_ADDRESSES6[0],
+            stun_port=-1,
+            derp_port=place.port,
+        )
+        for place in places
+    }
+    near = places[0].region
     servers = tuple(
-        DERPNode(name=f"999s{number}", region_id=REGION, host_name=v4 or v6, ipv4=v4, ipv6=v6 or "none", stun_only=True)
+        DERPNode(
+            name=f"{near}s{number}", region_id=near, host_name=v4 or v6, ipv4=v4, ipv6=v6 or "none", stun_only=True
+        )
         for number, (v4, v6) in enumerate(stun_addresses)
     )
-    region = DERPRegion(REGION, "lab", "Lab", nodes=(relay, *servers))
-    return json.dumps(DERPMap(regions={REGION: region}).to_json()).encode()
+    regions = {
+        region: DERPRegion(region, f"lab{region}", f"Lab {region}", nodes=(node, *(servers if region == near else ())))
+        for region, node in nodes.items()
+    }
+    scores = {place.region: _FARTHER for place in places[1:]}
+    return json.dumps(DERPMap(regions=regions, region_score=scores).to_json()).encode()
 
 
 async def _application(scope: dict[str, Any], receive: Any, send: Any) -> None:  # ASGI's shapes
@@ -68,8 +92,8 @@ async def _application(scope: dict[str, Any], receive: Any, send: Any) -> None: 
 class RelayServer:
     """The lab's relay, which can be killed and started again; its clients know it by its key."""
 
-    def __init__(self, namespace: Namespace, tls: ssl.SSLContext) -> None:
-        self._namespace, self._tls = namespace, tls
+    def __init__(self, namespace: Namespace, tls: ssl.SSLContext, port: int) -> None:
+        self._namespace, self._tls, self._port = namespace, tls, port
         self._key = _engine.generate_key()
         self._running = anyio.Event()
         self._killed = anyio.Event()
@@ -80,9 +104,11 @@ class RelayServer:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, namespace: Namespace, tls: ssl.SSLContext) -> AsyncGenerator[RelayServer]:
-        """Serve a relay at the server's addresses."""
-        server = cls(namespace, tls)
+    async def open(
+        cls, namespace: Namespace, tls: ssl.SSLContext, port: int = RELAY_PORT
+    ) -> AsyncGenerator[RelayServer]:
+        """Serve a relay at all addresses of a namespace."""
+        server = cls(namespace, tls, port)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server._serve)
             await server._running.wait()
@@ -111,7 +137,7 @@ class RelayServer:
             await self._wanted.wait()
             relay = _engine.Relay(self._key)
             try:
-                with _listen(self._namespace, "::", RELAY_PORT, dual=True) as listening:
+                with _listen(self._namespace, "::", self._port, dual=True) as listening:
                     protocol = _noting(relay_protocol(relay), self._opened)
                     async with listeners.serving(_application, listening, protocol=protocol, tls=self._tls):
                         self._running.set()
@@ -137,20 +163,40 @@ def _noting(protocol: type[HttpToolsProtocol], opened: weakref.WeakSet[asyncio.T
     return Noting
 
 
-@asynccontextmanager
-async def serving_stun(namespace: Namespace, addresses: Sequence[str]) -> AsyncGenerator[None]:
-    """Answer binding requests at these addresses."""
-    loop = asyncio.get_running_loop()
-    transports: list[asyncio.DatagramTransport] = []
-    try:
-        for address in addresses:
-            sock = namespace.call(lambda address=address: _bind(address, stun.DEFAULT_PORT))
+class StunServers:
+    """Servers that answer binding requests at some addresses of a namespace, and that can go away and come back."""
+
+    def __init__(self, namespace: Namespace, addresses: Sequence[str]) -> None:
+        self._namespace, self._addresses = namespace, addresses
+        self._transports: list[asyncio.DatagramTransport] = []
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        loop = asyncio.get_running_loop()
+        for address in self._addresses:
+            sock = self._namespace.call(lambda address=address: _bind(address, stun.DEFAULT_PORT))
             transport, _ = await loop.create_datagram_endpoint(_Responder, sock=sock)
-            transports.append(transport)
-        yield
-    finally:
-        for transport in transports:
+            self._transports.append(transport)
+
+    def stop(self) -> None:
+        """Answer nothing any more. Idempotent."""
+        for transport in self._transports:
             transport.close()
+        self._transports.clear()
+
+
+@asynccontextmanager
+async def serving_stun(
+    namespace: Namespace, addresses: Sequence[str], *, started: bool = True
+) -> AsyncGenerator[StunServers]:
+    """Have STUN servers at these addresses, which answer at once or when they are started."""
+    servers = StunServers(namespace, addresses)
+    try:
+        if started:
+            await servers.start()
+        yield servers
+    finally:
+        servers.stop()
 
 
 class _Responder(asyncio.DatagramProtocol):

@@ -19,44 +19,49 @@ import anyio
 import anyio.to_thread
 
 from warren.errors import Unavailable
-from warren.netlab.pair import DIAL_SECONDS, Pair
+from warren.netlab.pair import DIAL_SECONDS, Member, Pair, Two
 
 STREAM_PORT = 20
 BLOCK_BYTES = 16 << 10
 BLOCK_SECONDS = 0.005
 """26 Mbit/s: enough for every fault to hit something in flight, and little enough for a busy machine."""
 SILENCE_SECONDS = 60.0
-"""A stream that is silent for this long is broken."""
+"""A stream that is silent for this long is broken, unless it was told to be more patient."""
 
 
 @dataclass(slots=True)
 class Stream:
     """A stream under way, as its reader sees it."""
 
+    block_seconds: float = BLOCK_SECONDS
+    """The pace; 0 for as fast as it goes."""
+    patience_seconds: float = SILENCE_SECONDS
     received_bytes: int = 0
     longest_gap_seconds: float = 0.0
     _last_at: float = 0.0
     _received_digest: str = ""
     _sent_digest: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
+    _received: threading.Event = field(default_factory=threading.Event)
     _arrived: threading.Condition = field(default_factory=threading.Condition)
     error: str = ""
 
     def send(self, connection: socket.socket, seed: int) -> None:
-        """Send until told to stop; run in a thread."""
+        """Send until told to stop, and wait for the reader's end of the connection; run in a thread."""
         source, digest = random.Random(seed), hashlib.sha256()  # noqa: S311  reproducible, not secret
         try:
             with connection:
+                connection.settimeout(self.patience_seconds)
                 due = time.monotonic()
                 while not self._stop.is_set():
                     block = source.randbytes(BLOCK_BYTES)
                     connection.sendall(block)
                     digest.update(block)
-                    due = max(due + BLOCK_SECONDS, time.monotonic())
+                    due = max(due + self.block_seconds, time.monotonic())
                     time.sleep(max(0.0, due - time.monotonic()))
                 connection.shutdown(socket.SHUT_WR)
                 self._sent_digest = digest.hexdigest()
-                connection.recv(1)  # until the reader has everything
+                self._received.wait(self.patience_seconds)
         except OSError as error:
             self.error = f"the sender's connection broke: {error}"
 
@@ -64,7 +69,7 @@ class Stream:
         """Read until the end; run in a thread."""
         try:
             with connection:
-                connection.settimeout(SILENCE_SECONDS)
+                connection.settimeout(self.patience_seconds)
                 digest = hashlib.sha256()
                 self._last_at = time.monotonic()
                 while data := connection.recv(1 << 18):
@@ -73,6 +78,8 @@ class Stream:
                 self._received_digest = digest.hexdigest()
         except OSError as error:
             self.error = f"the reader's connection broke: {error}"
+        finally:
+            self._received.set()
 
     def _take(self, length: int) -> None:
         now = time.monotonic()
@@ -95,10 +102,10 @@ class Stream:
 
         def wait() -> bool:
             with self._arrived:
-                return self._arrived.wait_for(done, SILENCE_SECONDS)
+                return self._arrived.wait_for(done, self.patience_seconds)
 
         if not await anyio.to_thread.run_sync(wait) or self.error:
-            raise Unavailable(self.error or f"the stream is silent for {SILENCE_SECONDS:.0f} s")
+            raise Unavailable(self.error or f"the stream is silent for {self.patience_seconds:.0f} s")
 
     @property
     def intact(self) -> bool:
@@ -113,23 +120,36 @@ class Stream:
 @asynccontextmanager
 async def streaming(pair: Pair, *, seed: int = 1) -> AsyncGenerator[Stream]:
     """Run a stream from the second node to the first; leaving waits for its end."""
-    stream = Stream()
     with pair.other.listen(STREAM_PORT) as listener:
         reading = await pair.connect(STREAM_PORT)
         with anyio.fail_after(DIAL_SECONDS):
             sending, _ = await listener.accept()
-        sending.setblocking(True)
-        threads = [
-            threading.Thread(target=stream.send, args=(sending, seed), daemon=True),
-            threading.Thread(target=stream.receive, args=(reading,), daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            await stream.wait_bytes(BLOCK_BYTES)
+        async with _running(Stream(), sending, reading, seed) as stream:
             yield stream
-        finally:
-            stream.stop()
-            with anyio.CancelScope(shield=True):
-                for thread in threads:
-                    await anyio.to_thread.run_sync(thread.join, SILENCE_SECONDS)
+
+
+@asynccontextmanager
+async def echoing(pair: Two[Member], *, patience_seconds: float, seed: int = 1) -> AsyncGenerator[Stream]:
+    """Run a stream to the second node's echo port and back, as fast as it goes: full in both directions."""
+    connection = await pair.connect()
+    stream = Stream(block_seconds=0.0, patience_seconds=patience_seconds)
+    async with _running(stream, connection.dup(), connection, seed):
+        yield stream
+
+
+@asynccontextmanager
+async def _running(stream: Stream, sending: socket.socket, reading: socket.socket, seed: int) -> AsyncGenerator[Stream]:
+    threads = [
+        threading.Thread(target=stream.send, args=(sending, seed), daemon=True),
+        threading.Thread(target=stream.receive, args=(reading,), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        await stream.wait_bytes(BLOCK_BYTES)
+        yield stream
+    finally:
+        stream.stop()
+        with anyio.CancelScope(shield=True):
+            for thread in threads:
+                await anyio.to_thread.run_sync(thread.join, stream.patience_seconds)

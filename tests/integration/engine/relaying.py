@@ -62,6 +62,14 @@ def echo(near: socket.socket, far: socket.socket, word: bytes = b"word") -> None
     assert near.recv(10) == b"ok"
 
 
+def until(done: Callable[[], bool], *, within: float = 10) -> None:
+    """Wait for what has no event."""
+    deadline = time.monotonic() + within
+    while not done():
+        assert time.monotonic() < deadline, f"not so within {within} s"
+        time.sleep(0.01)
+
+
 def settle(node: Node, seconds: float) -> None:
     """Take in events for a while."""
     deadline = time.monotonic() + seconds

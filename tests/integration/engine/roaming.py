@@ -2,7 +2,10 @@
 
 The client lives in a second namespace, joined to this one by a veth pair; the agent and the relay stay here. `address`:
 the client's address is replaced by another. `flapping`: its interface goes down and up every few seconds, for a while.
-`stopped`: the whole process is stopped and goes on seconds later. Prints what was seen as one line of JSON.
+`stopped`: the whole process is stopped and goes on seconds later. With `relayed` as the last word direct paths are
+forbidden, and there are two more: `bridge`, where the machine gets an address that matters to nobody, and `forgotten`,
+where besides that the client's connections to the relay go dead without a word. Prints what was seen as one line of
+JSON.
 """
 
 import ctypes
@@ -57,7 +60,7 @@ def move_in(inside: int, address: str) -> None:
     run("ip", "link", "set", "there", "up", inside=inside)
 
 
-def node_inside(inside: int) -> Node:
+def node_inside(inside: int, *, block_direct: bool) -> Node:
     """Start a client whose thread, and so whose sockets, belong to another namespace."""
     made: list[Node] = []
 
@@ -65,7 +68,7 @@ def node_inside(inside: int) -> Node:
         with Path(f"/proc/{inside}/ns/net").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-        made.append(Node(CLIENT))
+        made.append(Node(CLIENT, block_direct=block_direct))
 
     thread = threading.Thread(target=make)
     thread.start()
@@ -121,13 +124,20 @@ def reasons(node: Node) -> list[str]:
     return [event.reason for event in node.seen if isinstance(event, _engine.PathChanged)]
 
 
+def relay_changes(node: Node) -> list[tuple[bool, str]]:
+    """Say when the relay was connected, and why it was lost."""
+    node.seen.extend(node.engine.events())
+    return [(event.connected, event.error) for event in node.seen if isinstance(event, _engine.RelayChanged)]
+
+
 def main() -> None:
     run("ip", "link", "set", "lo", "up")
+    relayed = sys.argv[-1] == "relayed"
     with (
         second_namespace() as inside,
         RelayServer(host=HERE) as relay,
-        node_inside(inside) as client,
-        Node(AGENT) as agent,
+        node_inside(inside, block_direct=relayed) as client,
+        Node(AGENT, block_direct=relayed) as agent,
     ):
         for node in (client, agent):
             node.engine.set_derp_map(derp_map(relay.port, host=HERE))
@@ -140,9 +150,20 @@ def main() -> None:
         far.settimeout(60)
         with near, far:
             talk = Talk(near, far)
-            talk.until(lambda: direct_both(client, agent), within=20)
-            gap = {"address": change_address, "flapping": flap, "stopped": stop}[sys.argv[1]](inside, talk)
-            back = talk.until(lambda: direct_both(client, agent), within=30)
+
+            def settled() -> bool:
+                return relayed or direct_both(client, agent)
+
+            talk.until(settled, within=20)
+            change = {
+                "address": change_address,
+                "bridge": add_bridge,
+                "flapping": flap,
+                "forgotten": forget,
+                "stopped": stop,
+            }[sys.argv[1]]
+            gap = change(inside, talk)
+            back = talk.until(settled, within=30)
             found = {
                 "gap": gap,
                 "back": back,
@@ -150,6 +171,7 @@ def main() -> None:
                 "echoed": talk.echoed,
                 "reasons": reasons(client),
                 "agent_reasons": reasons(agent),
+                "relay": relay_changes(client),
             }
             print(json.dumps(found))
 
@@ -159,6 +181,26 @@ def change_address(inside: int, talk: Talk) -> float:
     run("ip", "address", "delete", f"{THERE}/24", "dev", "there", inside=inside)
     run("ip", "address", "add", f"{THERE_LATER}/24", "dev", "there", inside=inside)
     return talk.seconds(3)
+
+
+def add_bridge(inside: int, talk: Talk) -> float:
+    """Give the client's machine another address, as a container engine does; give the longest gap."""
+    run("ip", "link", "add", "bridge", "type", "bridge", inside=inside)
+    run("ip", "address", "add", "172.17.0.1/16", "dev", "bridge", inside=inside)
+    run("ip", "link", "set", "bridge", "up", inside=inside)
+    return talk.seconds(3)
+
+
+def forget(inside: int, talk: Talk) -> float:
+    """Let the client's connections to the relay go dead, as a NAT that restarts does; give the longest gap."""
+    shown = subprocess.run(
+        ["nsenter", "--net", "--target", str(inside), "ss", "-Htn"], check=True, capture_output=True, text=True
+    )
+    ports = {end.rpartition(":")[2] for end in shown.stdout.split() if end.startswith(f"{THERE}:")}
+    dead = f"tcp sport {{ {', '.join(sorted(ports))} }} drop"
+    rules = f"table inet dead {{\n chain out {{\n type filter hook output priority 0;\n {dead}\n }}\n}}\n"
+    run("nft", rules, inside=inside)
+    return add_bridge(inside, talk)
 
 
 def flap(inside: int, talk: Talk) -> float:

@@ -391,9 +391,8 @@ def in_namespace(*arguments: str) -> str:
     namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine does not allow network namespaces, or has no `ip`")
-    if shutil.which("nft") is None and {"tests.integration.engine.dead_path", "tests.integration.engine.silence"} & {
-        *arguments
-    }:
+    filtering = {"tests.integration.engine.dead_path", "tests.integration.engine.silence", "forgotten"}
+    if shutil.which("nft") is None and filtering & {*arguments}:
         pytest.skip("this machine has no `nft`")
     root = Path(__file__).parents[3]
     done = subprocess.run(
@@ -443,6 +442,24 @@ def test_a_client_whose_address_changes_under_way_keeps_its_connection_and_its_d
     found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "address"))
     assert found["direct"], found
     assert "the network changed" in found["reasons"], found
+
+
+def test_a_relayed_client_whose_address_changes_has_a_new_connection_at_once() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "address", "relayed"))
+    first, lost, *_, again = found["relay"]
+    assert (first, again) == ([True, ""], [True, ""]), found
+    assert "the address that the connection came from" in lost[1], found
+
+
+def test_a_relayed_client_that_gets_an_address_more_keeps_its_connection() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "bridge", "relayed"))
+    assert found["relay"] == [[True, ""]], found
+
+
+def test_a_relayed_client_whose_connection_is_dead_after_a_change_gets_another_beside_it() -> None:
+    found = json.loads(in_namespace("-m", "tests.integration.engine.roaming", "forgotten", "relayed"))
+    assert found["relay"] == [[True, ""], [False, found["relay"][1][1]], [True, ""]], found
+    assert "another one answered" in found["relay"][1][1], found
 
 
 def test_a_client_whose_interface_goes_down_and_up_keeps_its_connection() -> None:

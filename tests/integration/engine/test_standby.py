@@ -19,6 +19,7 @@ from tests.integration.engine.relaying import (
     echo,
     home_is,
     regions_map,
+    until,
 )
 from warren import _engine
 
@@ -186,6 +187,23 @@ def test_a_region_that_moves_to_another_address_keeps_its_connections() -> None:
             client.wait(connected_to(FIRST))
             agent.engine.set_derp_map(regions_map({FIRST: moved.port}))
             agent.wait(connected_to(FIRST))
+            echo(near, far, b"x" * 100_000)
+            assert moved.relay.stats().packets_sent > 0
+
+
+@pytest.mark.parametrize("told_first", ["client", "agent"])
+def test_a_peer_that_hears_later_that_a_region_moved_is_talked_to_where_it_is(told_first: str) -> None:
+    one = RelayServer()
+    with RelayServer() as moved, pair(regions_map({FIRST: one.port})) as (client, agent):
+        near, far = connection(client, agent)
+        with near, far:
+            echo(near, far)
+            early, late = (client, agent) if told_first == "client" else (agent, client)
+            for clients, node in enumerate((early, late), 1):
+                node.engine.set_derp_map(regions_map({FIRST: moved.port}))
+                until(lambda clients=clients: moved.relay.stats().clients == clients)
+                echo(near, far, b"x" * 100_000)
+            one.close()
             echo(near, far, b"x" * 100_000)
             assert moved.relay.stats().packets_sent > 0
 

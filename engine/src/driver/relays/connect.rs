@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
+use mio::{Interest, Token};
 use rustls::pki_types::ServerName;
 
 use super::super::derp::{Ended, Hello, Link};
@@ -99,11 +99,11 @@ impl Relays {
         }
     }
 
-    fn next_target(&mut self, now: Instant, region: u16) {
+    pub(super) fn next_target(&mut self, now: Instant, region: u16) {
         let Some(target) = self.slots.get_mut(&region).and_then(|slot| slot.targets.pop_front()) else {
             return;
         };
-        match self.link_to(now, region, &target) {
+        match self.link_to(now, region, token(RELAY, usize::from(region)), &target) {
             Ok(link) => {
                 let Some(slot) = self.slots.get_mut(&region) else { return };
                 (slot.v6, slot.attempt_at) = (target.to.is_ipv6(), Some(now));
@@ -113,10 +113,9 @@ impl Relays {
         }
     }
 
-    fn link_to(&mut self, now: Instant, region: u16, target: &Target) -> Result<Link, String> {
+    pub(super) fn link_to(&mut self, now: Instant, region: u16, token: Token, target: &Target) -> Result<Link, String> {
         let mut stream = self.stream_to(target)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = token(RELAY, usize::from(region));
         self.registry.register(stream.socket(), token, interest).map_err(|error| error.to_string())?;
         let websocket = self.force_websockets || self.slots.get(&region).is_some_and(|slot| slot.websocket.is_some());
         let hello = Hello { host: target.node.host_header(), websocket, ..self.hello.clone() };
@@ -143,7 +142,14 @@ impl Relays {
     pub(super) fn lost(&mut self, now: Instant, region: u16, ended: Ended) {
         let (home, kept) = (region == self.home, self.kept(region));
         let Some(slot) = self.slots.get_mut(&region) else { return };
+        if slot.rival.is_some() && !slot.withdrawn {
+            self.renew(now, region, &ended.reason);
+            // It had its head start: another relay, if one is ready, need not wait for the attempt under way.
+            self.slots.entry(region).and_modify(|slot| slot.slow = true);
+            return;
+        }
         let was_open = slot.open();
+        slot.returning |= was_open;
         let was_websocket = slot.link.as_ref().is_some_and(Link::websocket);
         if let Some(mut link) = slot.link.take() {
             let _ = self.registry.deregister(link.stream().socket()); // closing does it as well
@@ -219,13 +225,14 @@ impl Relays {
     /// Keep a link for what peers still send there, while the region gets another.
     pub(super) fn make_former(&mut self, region: u16) {
         self.drop_former(region);
+        let peers = self.whereabouts.heard_at(region);
         let Some(slot) = self.slots.get_mut(&region) else { return };
         let Some(mut link) = slot.link.take() else { return };
-        (slot.node, slot.readable) = (None, false);
+        (slot.node, slot.readable, slot.returning) = (None, false, true);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = token(RELAY, usize::from(region) | FORMER);
         if self.registry.reregister(link.stream().socket(), token, interest).is_ok() {
-            slot.former = Some(Former { link, readable: true });
+            slot.former = Some(Former { link, readable: true, peers });
         }
         self.note_open();
     }

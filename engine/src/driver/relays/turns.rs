@@ -7,7 +7,9 @@ use mio::event::Event as Ready;
 use super::super::derp::{Arrivals, Ended, Link, Note};
 use super::super::map::DerpMap;
 use super::super::node::Node;
-use super::{Reach, Relays, FORMER};
+use super::super::peers::{Peer, PeerId};
+use super::{Reach, Relays, FORMER, RIVAL};
+use crate::path::InUse;
 
 /// A connection that is neither home nor standby is closed after this long without use.
 const IDLE: Duration = Duration::from_secs(60);
@@ -20,13 +22,33 @@ const SLEPT: Duration = Duration::from_secs(4);
 /// A peer with which something was exchanged within this should hear at once that our home moved.
 const IN_USE: Duration = Duration::from_secs(60);
 
+/// Which of a region's links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Present,
+    Former,
+    Rival,
+}
+
 impl Relays {
+    /// The links that have news.
+    fn readable(&self) -> Vec<(u16, Which)> {
+        let links = self.slots.iter().flat_map(|(region, slot)| {
+            let former = slot.former.as_ref().is_some_and(|former| former.readable);
+            let rival = slot.rival.as_ref().is_some_and(|rival| rival.readable);
+            [(slot.readable, Which::Present), (former, Which::Former), (rival, Which::Rival)]
+                .map(|(ready, which)| ready.then_some((*region, which)))
+        });
+        links.flatten().collect()
+    }
+
     /// A relay's socket can be read or written.
     pub fn ready(&mut self, number: usize, _: &Ready) {
         let region = u16::try_from(number & (FORMER - 1)).unwrap_or_default();
         let Some(slot) = self.slots.get_mut(&region) else { return };
-        match &mut slot.former {
-            Some(former) if number & FORMER != 0 => former.readable = true,
+        match (&mut slot.former, &mut slot.rival) {
+            (Some(former), _) if number & FORMER != 0 => former.readable = true,
+            (_, Some(rival)) if number & RIVAL != 0 => rival.readable = true,
             _ => slot.readable = true,
         }
     }
@@ -38,15 +60,32 @@ impl Relays {
             slot.readable = false;
             return;
         };
-        let mut result = link.turn(now, arrivals);
+        let doubted = link.doubted();
+        let result = link.turn(now, arrivals);
         if matches!(result, Ok(false) | Err(_)) {
             slot.readable = false;
         }
+        if result.is_ok() && doubted && !link.doubted() {
+            slot.rival = None; // its socket is closed with it
+            self.home_in_doubt = true;
+        }
+        let left = self.take_notes(now, region, arrivals);
+        if let Some(ended) = left.or(result.err()) {
+            self.lost(now, region, ended);
+        }
+    }
+
+    /// Heed what a relay said; says why its link should end, if it should.
+    pub(super) fn take_notes(&mut self, now: Instant, region: u16, arrivals: &Arrivals) -> Option<Ended> {
+        let mut left = None;
+        let slot = self.slots.get_mut(&region)?;
+        let link = slot.link.as_mut()?;
         for note in &arrivals.notes {
             match note {
                 Note::Open => {
                     (slot.failures, slot.failed_at, slot.error) = (0, None, String::new());
                     (slot.trying_since, slot.slow) = (None, false);
+                    self.returned |= std::mem::take(&mut slot.returning);
                     slot.websocket_proven |= slot.websocket.is_some();
                     slot.targets.clear();
                     for (key, packet) in slot.waiting.drain(..) {
@@ -58,7 +97,7 @@ impl Relays {
                 // Where there is another, we go before this one does; else it serves us until it really closes.
                 Note::Restarting { reconnect_in } if self.kept_open.iter().any(|open| *open != region) => {
                     let reconnect_in = Some(*reconnect_in);
-                    result = Err(Ended { reconnect_in, ..Ended::because("the relay restarts") });
+                    left = Some(Ended { reconnect_in, ..Ended::because("the relay restarts") });
                 }
                 Note::Restarting { .. } => {}
                 Note::Packet { .. } => {}
@@ -67,9 +106,7 @@ impl Relays {
         if arrivals.opened() {
             self.opened(now, region);
         }
-        if let Err(ended) = result {
-            self.lost(now, region, ended);
-        }
+        left
     }
 
     /// A region is connected: it may serve those whose own is not.
@@ -96,25 +133,6 @@ impl Relays {
         }
     }
 
-    /// The network changed: whoever does not answer now is reconnected.
-    pub fn rebind(&mut self, now: Instant) {
-        self.mute = [None; 2];
-        for (region, slot) in &mut self.slots {
-            match slot.link.as_mut().filter(|link| link.open()) {
-                Some(link) => {
-                    link.prove(now);
-                    self.dirty.insert(*region);
-                }
-                None => {
-                    // Another network may let the plain upgrade through.
-                    (slot.websocket, slot.websocket_proven) = (None, false);
-                    slot.failures = 0;
-                    slot.retry_at = slot.retry_at.map(|_| now);
-                }
-            }
-        }
-    }
-
     fn tick(&mut self, now: Instant) {
         let slept = self.ticked_at.is_some_and(|at| now.saturating_duration_since(at) > SLEPT);
         self.ticked_at = Some(now);
@@ -124,6 +142,7 @@ impl Relays {
         let regions: Vec<u16> = self.slots.keys().copied().collect();
         for region in regions {
             self.tick_former(now, region);
+            self.tick_rival(now, region);
             self.tick_region(now, region);
         }
     }
@@ -160,6 +179,10 @@ impl Relays {
             self.lost(now, region, ended);
             return;
         }
+        if slot.link.as_mut().is_some_and(|link| link.take_second(now)) {
+            self.begin_rival(now, region);
+        }
+        let Some(slot) = self.slots.get_mut(&region) else { return };
         let slow = !slot.open() && slot.trying_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
         if slow && !std::mem::replace(&mut slot.slow, true) && kept {
             self.home_in_doubt = true;
@@ -185,7 +208,8 @@ impl Relays {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |slot: &super::Slot| {
             let link = slot.link.as_ref().map(Link::poll_timeout);
-            [slot.retry_at, slot.tcp_limit(), link].into_iter().flatten().min()
+            let rival = slot.rival.as_ref().map(|rival| rival.link.poll_timeout());
+            [slot.retry_at, slot.tcp_limit(), link, rival].into_iter().flatten().min()
         };
         self.slots.values().filter_map(due).min()
     }
@@ -215,22 +239,17 @@ impl Node {
 
     /// Give every relay that has news its turn.
     pub fn relays_turn(&mut self, now: Instant) {
-        let slots = self.wire.relays.slots.iter();
-        let former = |slot: &super::Slot| slot.former.as_ref().is_some_and(|former| former.readable);
-        let ready = slots.flat_map(|(region, slot)| [(*region, false, slot.readable), (*region, true, former(slot))]);
-        let ready: Vec<(u16, bool)> =
-            ready.filter(|(_, _, ready)| *ready).map(|(of, former, _)| (of, former)).collect();
-        for (region, former) in ready {
+        for (region, which) in self.wire.relays.readable() {
             let mut arrivals = Arrivals::default();
-            if former {
-                self.wire.relays.former_turn(now, region, &mut arrivals);
-            } else {
-                self.wire.relays.turn(now, region, &mut arrivals);
+            match which {
+                Which::Present => self.wire.relays.turn(now, region, &mut arrivals),
+                Which::Former => self.wire.relays.former_turn(now, region, &mut arrivals),
+                Which::Rival => self.wire.relays.rival_turn(now, region, &mut arrivals),
             }
             for note in &arrivals.notes {
                 if let Note::Packet { from, span } = note {
-                    if !former && self.peers.by_key(from).is_some() {
-                        self.wire.relays.whereabouts.heard(from, region);
+                    if which != Which::Former && self.peers.by_key(from).is_some() {
+                        self.wire.relays.heard(from, region);
                     }
                     self.on_relayed(now, region, from, &arrivals.bytes[span.clone()]);
                 }
@@ -239,6 +258,9 @@ impl Node {
             if arrivals.opened() {
                 self.report(Vec::new()); // WebSocket may have been forced
             }
+        }
+        if self.wire.relays.take_returned() {
+            self.announce_return(now);
         }
         self.rescue_home(now);
     }
@@ -263,13 +285,32 @@ impl Node {
 
     /// Let peers hear us by relay: those that cannot reach our home any more answer where they heard us.
     fn announce_home(&mut self, now: Instant) {
-        for id in self.peers.ids() {
-            let Some(peer) = self.peers.get_mut(id) else { continue };
-            let heard = peer.heard_at.is_some_and(|at| now.saturating_duration_since(at) < IN_USE);
-            if heard || peer.active(now) {
+        for id in self.peers_in_use(now) {
+            if let Some(peer) = self.peers.get_mut(id) {
                 peer.path.handle_ping_request(now, 0); // nobody waits for the pong: 0 is no token
                 self.peers.touch(id);
             }
         }
+    }
+
+    /// A relay was away and is there again: what both sides sent meanwhile is lost, and need not wait to be sent again.
+    fn announce_return(&mut self, now: Instant) {
+        self.wire.relays.show(true);
+        for id in self.peers_in_use(now) {
+            let direct = self.peers.get(id).is_some_and(|peer| matches!(peer.path.in_use(now), InUse::Direct { .. }));
+            if !direct {
+                self.send_inner(now, id, &[]); // an empty packet is a sign of life
+                self.way_restored(id);
+            }
+        }
+        self.wire.relays.show(false);
+    }
+
+    fn peers_in_use(&self, now: Instant) -> Vec<PeerId> {
+        let in_use = |peer: &Peer| {
+            let heard = peer.heard_at.is_some_and(|at| now.saturating_duration_since(at) < IN_USE);
+            heard || peer.active(now)
+        };
+        self.peers.ids().into_iter().filter(|id| self.peers.get(*id).is_some_and(in_use)).collect()
     }
 }
