@@ -162,7 +162,10 @@ class Engine:
         """Write inner packets to `fd` as pcap (link type raw IP) until `None`; the engine takes its own copy of it."""
 
     def close(self) -> None:
-        """Stop the thread and close every connection; waits at most a second. Idempotent."""
+        """Stop the thread and close every connection; waits at most a second. Idempotent.
+
+        What was written to a connection that is closed already has most of that second to arrive.
+        """
 
 Event: TypeAlias = Dialed | DialFailed | Accepted | PathChanged | Pong | PingFailed | NetInfo | RelayChanged | Handshake
 

@@ -56,6 +56,9 @@ pub fn token(class: usize, number: usize) -> Token {
 const TICK: Duration = Duration::from_secs(1);
 /// While somebody waits for a ping or a connection, whose deadlines are looked at with it.
 const QUICK_TICK: Duration = Duration::from_millis(100);
+/// After it was told to stop: what programs wrote before they closed its connections has this long to arrive.
+const GRACE: Duration = Duration::from_millis(800);
+const LOOK_AT_ENDING: Duration = Duration::from_millis(10);
 /// Receive calls before other work gets its turn.
 const RECEIVES: usize = 8;
 /// The most that a peer may have on its way to one connection: 1 Gbit/s at 100 ms, and a lost packet to wait for.
@@ -210,29 +213,35 @@ impl Node {
     /// Work until told to stop.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(512);
-        while !self.stopping {
-            let timeout = self.timeout(Instant::now());
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => break, // the poll itself is broken
-                _ => {}
-            }
-            let now = Instant::now();
-            for event in &events {
-                self.ready(now, event);
-            }
-            while let Ok(command) = self.commands.try_recv() {
-                command(&mut self, now);
-            }
-            self.receive_udp(now);
-            self.relays_turn(now);
-            self.device_turn(now);
-            self.timers(now);
-            self.serve_ready(now);
-            self.settle(now);
-        }
+        while !self.stopping && self.turn(&mut events, TICK) {}
+        let until = Instant::now() + GRACE;
+        while self.ending() && Instant::now() < until && self.turn(&mut events, LOOK_AT_ENDING) {}
         self.reset_everything(Instant::now());
         self.netcheck.portmap.release();
         self.wire.flush(Instant::now());
+    }
+
+    /// Wait for something to do, at most so long, and do it; false when that is impossible.
+    fn turn(&mut self, events: &mut Events, longest: Duration) -> bool {
+        let timeout = self.timeout(Instant::now()).min(longest);
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return false, // the poll itself is broken
+            _ => {}
+        }
+        let now = Instant::now();
+        for event in &*events {
+            self.ready(now, event);
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            command(self, now);
+        }
+        self.receive_udp(now);
+        self.relays_turn(now);
+        self.device_turn(now);
+        self.timers(now);
+        self.serve_ready(now);
+        self.settle(now);
+        true
     }
 
     fn timeout(&self, now: Instant) -> Duration {

@@ -82,7 +82,7 @@ impl Node {
             self.outbox.push(Event::Handshake { key });
         }
         if was_silent || shaken {
-            self.way_restored(id);
+            self.way_restored(now, id);
         }
         match opened {
             Opened::Packet(length) => self.on_inner(now, id, Span { start, end: start + length }),

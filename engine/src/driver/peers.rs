@@ -399,7 +399,7 @@ impl Node {
                     let (path, latency) = view(path);
                     let key = peer.key;
                     let latency = latency.unwrap_or_default();
-                    self.path_changed(id);
+                    self.path_changed(now, id);
                     self.outbox.push(Event::PathChanged { key, path, latency, reason });
                     self.note_source(now, id);
                 }

@@ -69,18 +69,18 @@ impl Node {
     }
 
     /// The path to a peer is another than before.
-    pub fn path_changed(&mut self, peer: PeerId) {
+    pub fn path_changed(&mut self, now: Instant, peer: PeerId) {
         let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
         addresses.into_iter().for_each(|address| self.netstack.path_changed(address));
-        self.way_restored(peer);
+        self.way_restored(now, peer);
     }
 
     /// A peer is heard again after it was silent: try again what it did not answer.
-    pub fn way_restored(&mut self, peer: PeerId) {
+    pub fn way_restored(&mut self, now: Instant, peer: PeerId) {
         let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
         for address in addresses {
             match self.kernel {
-                Some(_) => self.nudge(address),
+                Some(_) => self.nudge(now, address),
                 None => self.netstack.way_restored(address),
             }
         }

@@ -10,6 +10,9 @@ use super::namespace::Namespace;
 /// path needs it.
 pub const WINDOW: usize = 64 << 20;
 
+/// The most attempts that the kernel can be told to make.
+const RETRIES: &str = "255";
+
 /// Settings that need to be so, by their names under `/proc/sys/net`.
 const WANTED: [(&str, &str); 9] = [
     ("ipv4/tcp_rmem", "4096 131072 67108864"),
@@ -20,8 +23,9 @@ const WANTED: [(&str, &str); 9] = [
     ("ipv4/tcp_ecn", "1"),
     // The tunnel's own path MTU is the engine's business: it cuts smaller.
     ("ipv4/tcp_mtu_probing", "0"),
-    // For connections without a limit of their own: hours, not minutes.
-    ("ipv4/tcp_retries2", "255"),
+    // A peer that acknowledges nothing has gone after 8 h 15 min: the kernel counts as if it had tried so often with
+    // pauses that double from 200 ms to two minutes. What nobody has open any more follows `tcp_orphan_retries`.
+    ("ipv4/tcp_retries2", RETRIES),
     ("ipv4/ip_local_port_range", "49152 65535"),
     ("ipv4/ip_unprivileged_port_start", "0"),
     ("core/somaxconn", "4096"),
@@ -32,6 +36,8 @@ const WANTED: [(&str, &str); 9] = [
 pub struct Limits {
     /// Whether connections may grow their windows as far as wanted by themselves.
     pub windows: bool,
+    /// Whether connections wait for a silent peer for hours by themselves.
+    pub patient: bool,
 }
 
 impl Limits {
@@ -45,7 +51,10 @@ impl Limits {
             text.split_ascii_whitespace().next_back().and_then(|number| number.parse::<usize>().ok())
         };
         let enough = |name| largest(name).is_some_and(|bytes| bytes >= WINDOW);
-        Self { windows: enough("ipv4/tcp_rmem") && enough("ipv4/tcp_wmem") }
+        Self {
+            windows: enough("ipv4/tcp_rmem") && enough("ipv4/tcp_wmem"),
+            patient: read(namespace, "ipv4/tcp_retries2").is_ok_and(|text| text.trim() == RETRIES),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 //! The chain is tried at start: a TUN device in an unprivileged namespace, then a veth pair there; where user
 //! namespaces are refused the same once more with the rights that we may have. What fails says why and what to do.
 
+mod abort;
 mod device;
+mod diag;
 mod limits;
 mod namespace;
 mod netlink;
@@ -16,6 +18,7 @@ use std::net::Ipv6Addr;
 pub use device::{Device, FRAME_ROOM};
 pub use sockets::{end, Sockets};
 
+use crate::netstack::packet::Ends;
 use limits::Limits;
 use namespace::Namespace;
 use netlink::Netlink;
@@ -91,6 +94,14 @@ impl Kernel {
                 Err(explain(&failures))
             }
         }
+    }
+}
+
+impl Kernel {
+    /// The connections that nobody has open any more, but the peer has not acknowledged all of. None where the kernel
+    /// does not tell.
+    pub fn orphans(&self) -> Vec<Ends> {
+        diag::orphans(self.sockets.namespace()).unwrap_or_default()
     }
 }
 

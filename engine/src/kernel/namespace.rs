@@ -1,9 +1,10 @@
 //! A network of our own: a helper in a namespace, which makes sockets and opens files there for us.
 //!
 //! A process with threads cannot enter a user namespace, so a thread of ours begins a process that starts in one. It
-//! shares our memory and our table of descriptors, does nothing but system calls, and ends with us. Who made a user
-//! namespace is its administrator from outside too: everything but the calls that ask "in which network am I?" is done
-//! by ordinary code here.
+//! shares our memory and our table of descriptors, does nothing but system calls, and ends with us; the last that it
+//! does is to end the connections there, which are open until then because of the table. Who made a user namespace is
+//! its administrator from outside too: everything but the calls that ask "in which network am I?" is done by ordinary
+//! code here.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,14 +12,18 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use libc::{c_int, c_void};
+use libc::{c_int, c_long, c_void};
 use socket2::Socket;
+
+use super::abort::{can_abort_orphans, end_connections};
 
 /// Stack of the helper, which calls nothing deep.
 const HELPER_STACK: usize = 64 << 10;
 /// The helper answers within microseconds; one that does not is gone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const PATH_ROOM: usize = 96;
+/// Tells the helper that its parent, or a thread of it, has died. Any that nobody else sends would do.
+const PARENT_DIED: c_int = libc::SIGURG;
 
 /// What the helper is asked for.
 #[repr(C)]
@@ -43,6 +48,8 @@ pub struct Namespace {
 struct Start {
     control: c_int,
     parent: c_int,
+    /// Whether the kernel can abort sockets that nobody has open.
+    orphans_too: bool,
 }
 
 impl Namespace {
@@ -155,7 +162,12 @@ fn descriptor_limit() -> libc::rlim_t {
 
 /// Begin the helper and wait until it has ended: the life of a thread of ours.
 fn hold(flags: c_int, control: &Socket) {
-    let start = Start { control: control.as_raw_fd(), parent: std::process::id() as c_int };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let start = Start {
+        control: control.as_raw_fd(),
+        parent: std::process::id() as c_int,
+        orphans_too: can_abort_orphans(&release),
+    };
     let mut stack = vec![0_u8; HELPER_STACK];
     // SAFETY: the stack outlives the helper, as does `start`: this function waits for its end. A signal that a handler
     // of ours would get must not run in the helper, so all are blocked, which it inherits. It has no signal to send
@@ -184,40 +196,80 @@ fn hold(flags: c_int, control: &Socket) {
 extern "C" fn serve(argument: *mut c_void) -> c_int {
     // SAFETY: `hold` passes a `Start` that lives as long as this process.
     let start = unsafe { &*argument.cast::<Start>() };
-    // SAFETY: system calls on values of our own; a path is terminated, as its room is larger than what is written.
+    // SAFETY: system calls on values of our own. `errno` is that of the thread that waits for us.
     unsafe {
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-        if libc::syscall(libc::SYS_getppid) != i64::from(start.parent) as libc::c_long {
-            return 0; // it died before it could take us along
+        if prepare(start) {
+            while perform_next(start) {}
+            end_connections(start.orphans_too);
         }
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, c"warren-netns".as_ptr(), 0, 0, 0);
-        if !answer(start.control, 0) {
-            return 0;
+    }
+    0
+}
+
+/// Have the parent's death told, and say that the helper is there; false when nobody needs it.
+unsafe fn prepare(start: &Start) -> bool {
+    // A signal must have a handler to interrupt anything. Handlers are this process's own, unlike memory.
+    let mut action: libc::sigaction = std::mem::zeroed();
+    action.sa_sigaction = note as *const () as usize;
+    libc::sigaction(PARENT_DIED, &action, std::ptr::null_mut());
+    libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0);
+    // Otherwise it died before it could be told of.
+    let there = libc::syscall(libc::SYS_getppid) == c_long::from(start.parent);
+    libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, c"warren-netns".as_ptr(), 0, 0, 0);
+    there && answer(start.control, 0)
+}
+
+extern "C" fn note(_: c_int) {}
+
+/// Wait for a request and do what it says; false when there will be no other.
+unsafe fn perform_next(start: &Start) -> bool {
+    let mut request = Request { kind: LEAVE, arguments: [0; 3], path: [0; PATH_ROOM] };
+    if !wait_for_request(start) {
+        return false;
+    }
+    let room = std::ptr::from_mut(&mut request).cast::<c_void>();
+    let got = libc::syscall(libc::SYS_read, start.control, room, size_of::<Request>());
+    if got != size_of::<Request>() as c_long {
+        return false;
+    }
+    let [first, second, third] = request.arguments;
+    let made = match request.kind {
+        SOCKET => libc::syscall(libc::SYS_socket, first, second, third),
+        // The path is terminated, as its room is larger than what is written.
+        OPEN => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, request.path.as_ptr(), first, 0),
+        CLOSE => {
+            libc::syscall(libc::SYS_close, first);
+            return true;
         }
-        let mut request = Request { kind: LEAVE, arguments: [0; 3], path: [0; PATH_ROOM] };
-        loop {
-            let room = std::ptr::from_mut(&mut request).cast::<c_void>();
-            let got = libc::syscall(libc::SYS_read, start.control, room, size_of::<Request>());
-            if got != size_of::<Request>() as libc::c_long {
-                return 0;
-            }
-            let [first, second, third] = request.arguments;
-            if request.kind == CLOSE {
-                libc::syscall(libc::SYS_close, first);
-                continue;
-            }
-            let made = match request.kind {
-                SOCKET => libc::syscall(libc::SYS_socket, first, second, third),
-                OPEN => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, request.path.as_ptr(), first, 0),
-                _ => return 0,
-            };
-            let result = if made < 0 { -*libc::__errno_location() } else { made as c_int };
-            if !answer(start.control, result) {
-                return 0;
-            }
+        _ => return false,
+    };
+    answer(start.control, if made < 0 { -*libc::__errno_location() } else { made as c_int })
+}
+
+/// Wait until there is a request; false when the parent has died instead.
+///
+/// The death of any of its threads can be told; while others live they are our parent.
+unsafe fn wait_for_request(start: &Start) -> bool {
+    let mut told: libc::sigset_t = std::mem::zeroed();
+    libc::sigfillset(&mut told);
+    libc::sigdelset(&mut told, PARENT_DIED);
+    let mut waited = libc::pollfd { fd: start.control, events: libc::POLLIN, revents: 0 };
+    loop {
+        let mask = std::ptr::from_ref(&told).cast::<c_void>();
+        let forever = std::ptr::null::<c_void>();
+        let ready = libc::syscall(libc::SYS_ppoll, std::ptr::from_mut(&mut waited), 1, forever, mask, SIGNAL_SET);
+        let interrupted = ready < 0 && *libc::__errno_location() == libc::EINTR;
+        if libc::syscall(libc::SYS_getppid) != c_long::from(start.parent) || !(ready > 0 || interrupted) {
+            return false;
+        }
+        if ready > 0 {
+            return true;
         }
     }
 }
+
+/// Bytes of a set of signals, as the kernel has it.
+const SIGNAL_SET: usize = 8;
 
 /// Answer a request.
 unsafe fn answer(control: c_int, result: c_int) -> bool {

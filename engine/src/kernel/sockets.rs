@@ -14,10 +14,6 @@ use super::{Congestion, Failure};
 const BACKLOG: i32 = 4096;
 /// A peer that acknowledges nothing for this long has gone; a laptop that sleeps through a working day has not.
 const GIVE_UP_MS: libc::c_int = 8 * 3600 * 1000;
-/// Longest pause between two attempts to repeat a segment: what a returning network is noticed by.
-const LONGEST_PAUSE_MS: libc::c_int = 5000;
-/// `TCP_RTO_MAX_MS`, Linux 6.15.
-const TCP_RTO_MAX_MS: libc::c_int = 44;
 const IP_BIND_ADDRESS_NO_PORT: libc::c_int = 24;
 const CONGESTION_ROOM: usize = 16;
 
@@ -55,6 +51,11 @@ impl Sockets {
         &self.namespace
     }
 
+    /// Whether what nobody has open is given up after minutes, and not after the hours that the others have.
+    pub fn gives_up_orphans(&self) -> bool {
+        self.limits.patient
+    }
+
     /// The congestion control in use, as the kernel calls it.
     pub fn congestion(&self) -> &str {
         &self.congestion
@@ -71,8 +72,11 @@ impl Sockets {
         socket.set_tcp_nodelay(true)?;
         socket.set_reuse_address(true)?;
         socket.set_only_v6(true)?;
-        set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, GIVE_UP_MS)?;
-        let _ = set(&socket, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, LONGEST_PAUSE_MS); // older kernels have no such option
+        if !self.limits.patient {
+            // The only other way. It holds for sockets that nobody has open any more as well, which is why it is not
+            // the first: they and the namespace would stay for hours.
+            set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, GIVE_UP_MS)?;
+        }
         if !self.limits.windows {
             // Fixed windows instead of growing ones. They take memory only as they fill.
             for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {

@@ -138,7 +138,11 @@ fn limits_and_the_congestion_control_are_what_was_asked_for() {
     let Some(namespace) = enter(&mut failures) else { return };
     let limits = Limits::raise(&namespace);
     let settable = namespace.open(c"/proc/sys/net/ipv4/tcp_rmem", libc::O_WRONLY).is_ok();
-    assert_eq!(limits, Limits { windows: settable }, "they are as wanted unless /proc/sys is read-only");
+    assert_eq!(
+        limits,
+        Limits { windows: settable, patient: settable },
+        "they are as wanted unless /proc/sys is read-only"
+    );
     let sockets = Sockets::new(namespace, limits, Congestion::Cubic).expect("CUBIC is everywhere");
     assert_eq!(sockets.congestion(), "cubic");
 }

@@ -19,7 +19,15 @@ HEADER = (
 )
 OPTIONS_TITLE = "# Last config-ssh options:"
 _BREAKS = re.compile(r"[\r\n\0]")
-DEFAULTS = ("ConnectTimeout=0", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel ERROR")
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr"
+"""The processor's own, fastest first: left to itself OpenSSH before 10.0 takes slower ones."""
+DEFAULTS = (
+    "ConnectTimeout=0",
+    "StrictHostKeyChecking=no",
+    "UserKnownHostsFile=/dev/null",
+    "LogLevel ERROR",
+    f"Ciphers={CIPHERS}",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ Host coder.*
 	StrictHostKeyChecking=no
 	UserKnownHostsFile=/dev/null
 	LogLevel ERROR
+	Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr
 	ProxyCommand /usr/bin/warren --global-config /home/a/.config/coderv2 ssh --stdio --ssh-host-prefix coder. %h
 
 Host *.coder
@@ -30,6 +31,7 @@ Host *.coder
 	StrictHostKeyChecking=no
 	UserKnownHostsFile=/dev/null
 	LogLevel ERROR
+	Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr
 
 Match host *.coder !exec "/usr/bin/warren connect exists %h"
 	ProxyCommand /usr/bin/warren --global-config /home/a/.config/coderv2 ssh --stdio --hostname-suffix coder %h
@@ -60,6 +62,7 @@ Host dev.*
 	StrictHostKeyChecking=no
 	UserKnownHostsFile=/dev/null
 	LogLevel ERROR
+	Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr
 	ProxyCommand "/my tools/w" --global-config /c ssh --stdio --wait=yes --ssh-host-prefix dev. %h
 # ------------END-CODER------------
 """)

@@ -4,6 +4,7 @@ mod connections;
 mod dials;
 mod held;
 mod listeners;
+mod orphans;
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -19,7 +20,7 @@ use crate::kernel::{Kernel, FRAME_ROOM};
 use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
 use crate::offload::{self, Coalescer, Header, Segment};
-use connections::Connections;
+use connections::{Connections, Passing};
 use dials::Dial;
 use held::Held;
 use listeners::Listeners;
@@ -40,6 +41,8 @@ pub struct KernelStack {
     held: Held,
     dials: Slab<Dial>,
     listeners: Listeners,
+    /// When orphans were last looked for.
+    looked_at: Option<Instant>,
 }
 
 impl KernelStack {
@@ -54,6 +57,7 @@ impl KernelStack {
             held: Held::default(),
             dials: Slab::new(),
             listeners: Listeners::default(),
+            looked_at: None,
         })
     }
 
@@ -85,6 +89,16 @@ impl KernelStack {
             result = device.write(header, slab, pieces);
         });
         result
+    }
+
+    /// Let the kernel repeat a segment sooner: its pause is halved so often, and what is overdue then is sent at once.
+    fn hasten(&self, ends: &Ends, number: u32, halvings: usize) {
+        let error = offload::unreachable(ends, number);
+        let whole = [Span { start: 0, end: error.len() }];
+        for _ in 0..halvings {
+            let _ = self.kernel.device.write(&Header::default(), &error, &whole);
+            // it tries by itself too
+        }
     }
 }
 
@@ -123,7 +137,14 @@ impl Node {
         let ours = self.config.addresses.contains(&segment.source.0);
         let Some(peer) = self.peers.owner(&segment.destination.0).filter(|_| ours) else { return };
         let Some(kernel) = &mut self.kernel else { return };
-        kernel.connections.outward(now, &segment, segment.data);
+        match kernel.connections.outward(now, &segment) {
+            Passing::Usual => {}
+            Passing::Late { halvings } => {
+                let ends = Ends { local: segment.source, remote: segment.destination };
+                kernel.hasten(&ends, segment.sequence, halvings);
+            }
+            Passing::Probe => kernel.connections.keep_probe(&segment, packet),
+        }
         let waits = kernel.held.holds(peer);
         if !waits && !self.blocked(now, peer) {
             self.send_segment(now, peer, &header, packet);
@@ -186,6 +207,21 @@ impl Node {
         }
     }
 
+    /// Reset a connection on both sides.
+    fn kernel_reset(&mut self, now: Instant, ends: &Ends) {
+        let peer = self.peers.owner(&ends.remote.0);
+        let Some(reset) = self.kernel.as_mut().and_then(|kernel| kernel.connections.take(ends)) else { return };
+        let turned = Ends { local: ends.remote, remote: ends.local };
+        let acknowledged = reset.outward.last().copied().unwrap_or(0);
+        for number in &reset.inward {
+            self.inject(now, &offload::reset(&turned, *number, acknowledged));
+        }
+        let acknowledged = reset.inward.last().copied().unwrap_or(0);
+        for number in reset.outward.iter().filter(|_| peer.is_some()) {
+            self.send_inner(now, peer.unwrap_or_default(), &offload::reset(ends, *number, acknowledged));
+        }
+    }
+
     /// Reset every connection to an address, on both sides.
     pub fn kernel_reset_to(&mut self, now: Instant, address: Ipv6Addr) {
         let peer = self.peers.owner(&address);
@@ -193,31 +229,23 @@ impl Node {
         if let Some(peer) = peer {
             kernel.held.forget(peer);
         }
-        for (ends, reset) in kernel.connections.take(address) {
-            let turned = Ends { local: ends.remote, remote: ends.local };
-            let acknowledged = reset.outward.last().copied().unwrap_or(0);
-            for number in &reset.inward {
-                self.inject(now, &offload::reset(&turned, *number, acknowledged));
-            }
-            let acknowledged = reset.inward.last().copied().unwrap_or(0);
-            for number in reset.outward.iter().filter(|_| peer.is_some()) {
-                self.send_inner(now, peer.unwrap_or_default(), &offload::reset(&ends, *number, acknowledged));
-            }
+        for ends in kernel.connections.to(address) {
+            self.kernel_reset(now, &ends);
         }
         self.fail_dials(address);
         self.forget_waiting(address);
     }
 
     /// The way to an address works again: what was lost is sent at once, not when the kernel would try again.
-    pub fn nudge(&mut self, address: Ipv6Addr) {
+    pub fn nudge(&mut self, now: Instant, address: Ipv6Addr) {
         let Some(kernel) = &self.kernel else { return };
         for (ends, number) in kernel.connections.unanswered(address) {
-            let error = offload::unreachable(&ends, number);
-            let whole = [Span { start: 0, end: error.len() }];
-            for _ in 0..NUDGES {
-                let _ = kernel.kernel.device.write(&Header::default(), &error, &whole);
-                // the kernel tries by itself too
-            }
+            kernel.hasten(&ends, number, NUDGES);
+        }
+        let probes = kernel.connections.probes(address);
+        let Some(peer) = self.peers.owner(&address) else { return };
+        for mut packet in probes {
+            self.send_segment(now, peer, &Header::default(), &mut packet);
         }
     }
 
@@ -226,6 +254,7 @@ impl Node {
         if let Some(kernel) = &mut self.kernel {
             kernel.connections.tick(now);
         }
+        self.tick_orphans(now);
         self.tick_dials(now);
         self.tick_listeners(now);
     }

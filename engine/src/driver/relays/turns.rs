@@ -300,7 +300,7 @@ impl Node {
             let direct = self.peers.get(id).is_some_and(|peer| matches!(peer.path.in_use(now), InUse::Direct { .. }));
             if !direct {
                 self.send_inner(now, id, &[]); // an empty packet is a sign of life
-                self.way_restored(id);
+                self.way_restored(now, id);
             }
         }
         self.wire.relays.show(false);
