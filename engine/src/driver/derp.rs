@@ -149,6 +149,8 @@ pub struct Link {
     /// Since when packets were sent and nothing was heard.
     unanswered_since: Option<Instant>,
     doubt: Option<Doubt>,
+    /// We slept: packets are from before that, until the relay answers or this moment comes.
+    past_until: Option<Instant>,
     /// When a question was asked that the relay itself answers: the login, or a ping.
     asked_at: Option<Instant>,
     /// How long the last answer to one took.
@@ -173,6 +175,7 @@ impl Link {
             used_at: now,
             unanswered_since: None,
             doubt: None,
+            past_until: None,
             asked_at: None,
             round_trip: Duration::ZERO,
             dropped: 0,
@@ -228,6 +231,12 @@ impl Link {
         self.asked_at = Some(now);
         let head_start = HEAD_START.max(self.round_trip * HEAD_START_ROUNDS);
         self.doubt = Some(Doubt { limit: now + limit, second_at: Some(now + head_start), strict });
+    }
+
+    /// Take no packets that were sent before now, as far as the order of what comes tells: handshakes among them would
+    /// make keys that the peer has given up. Call after `prove`.
+    pub fn skip_the_past(&mut self, now: Instant) {
+        self.past_until = Some(now + RETURN_LIMIT);
     }
 
     /// Give it no head start: a new connection would take another way.
@@ -430,6 +439,7 @@ impl Link {
                     self.write(&Frame::NotePreferred { home: true });
                 }
             }
+            (_, Frame::RecvPacket { .. }) if self.past_until.is_some_and(|until| self.heard_at < until) => {}
             (_, Frame::RecvPacket { from, packet }) => {
                 let start = arrivals.bytes.len();
                 arrivals.bytes.extend_from_slice(packet);
@@ -459,7 +469,7 @@ impl Link {
 
     /// The relay answered what was asked last.
     fn note_answer(&mut self) {
-        self.doubt = None;
+        (self.doubt, self.past_until) = (None, None);
         if let Some(at) = self.asked_at.take() {
             self.round_trip = self.heard_at.saturating_duration_since(at);
         }

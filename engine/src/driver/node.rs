@@ -232,6 +232,10 @@ impl Node {
         for event in &*events {
             self.ready(now, event);
         }
+        if now.saturating_duration_since(self.tick_at) >= TICK {
+            // Before anything is read: what waited while this process was stopped is of the past.
+            self.tick_clock(now);
+        }
         while let Ok(command) = self.commands.try_recv() {
             command(self, now);
         }

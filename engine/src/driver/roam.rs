@@ -117,6 +117,7 @@ impl Node {
     pub fn tick_clock(&mut self, now: Instant) {
         if self.watch.woke(now, slept()) {
             self.rebind(now, WOKE);
+            self.wire.relays.skip_the_past(now);
         }
     }
 

@@ -63,6 +63,12 @@ impl Relays {
         }
     }
 
+    /// We slept: what relays still have for us is of the past.
+    pub fn skip_the_past(&mut self, now: Instant) {
+        let links = self.slots.values_mut().filter_map(|slot| slot.link.as_mut());
+        links.filter(|link| link.doubted()).for_each(|link| link.skip_the_past(now));
+    }
+
     fn rebind_region(&mut self, now: Instant, region: u16, ours: Option<&[IpAddr]>) {
         let Some(slot) = self.slots.get_mut(&region) else { return };
         // Whatever was begun before may not lead anywhere now.
