@@ -61,6 +61,7 @@ impl Node {
         // What came by relay names its sender: nobody else may use that sender's session.
         let Some(id) = addressed.filter(|id| sender.is_none_or(|sender| sender == *id)) else { return };
         self.slab.reserve(datagram.len());
+        self.freshen(now, id);
         let Some(peer) = self.peers.get_mut(id) else { return };
         let address = match source {
             Source::Udp(from) => Some(from.ip()),
@@ -171,6 +172,7 @@ impl Node {
         if let Some(capture) = self.capture.as_mut().filter(|_| !packet.is_empty()) {
             capture.packet(packet);
         }
+        self.freshen(now, id);
         let Some(peer) = self.peers.get_mut(id) else { return };
         let mtu = peer.path.inner_mtu();
         if packet.len() > mtu {

@@ -33,6 +33,8 @@ const QUIET: Duration = Duration::from_secs(20);
 const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Ticks between two looks at a quiet session.
 const SELDOM: usize = 10;
+/// A session whose timers nobody looked at for longer than this has to be told what time it is before it is used.
+const STALE: Duration = Duration::from_secs(15);
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -69,6 +71,8 @@ pub struct Peer {
     /// From which of our addresses packets to a direct endpoint leave.
     pub source: Option<IpAddr>,
     sent_at: Option<Instant>,
+    /// When its timers were looked at.
+    looked_at: Instant,
     /// We answered a handshake; the first data proves that the peer got the answer.
     confirming: bool,
     /// We began a handshake: when to try again, and the pause after that.
@@ -98,6 +102,10 @@ impl Peer {
         let Some(last) = self.sent_at.max(self.heard_at) else { return false };
         let quiet_for = now.saturating_duration_since(last);
         quiet_for < QUIET || (turn && quiet_for < FORGOTTEN)
+    }
+
+    fn stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.looked_at) >= STALE
     }
 
     /// Note a datagram to the peer.
@@ -316,6 +324,7 @@ impl Node {
             heard_at: None,
             source: None,
             sent_at: None,
+            looked_at: now,
             confirming: false,
             retry: None,
             touched: false,
@@ -449,6 +458,17 @@ impl Node {
         }
     }
 
+    /// Tell a session what time it is, if it was not told for long: boringtun's clock stands between two ticks. A
+    /// handshake after minutes of sleep or silence would be dated to their beginning, and be over at the next tick.
+    pub fn freshen(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.stale(now)) else { return };
+        peer.looked_at = now;
+        let mut buffer = [0; MAX_CONTROL + OVERHEAD];
+        if let Some(length) = peer.session.tick(&mut buffer) {
+            self.send_sealed(now, id, None, &buffer[..length]);
+        }
+    }
+
     /// Renew keys and keep sessions alive.
     pub fn tick_sessions(&mut self, now: Instant) {
         let mut buffer = [0; MAX_CONTROL + OVERHEAD];
@@ -457,6 +477,7 @@ impl Node {
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
             if peer.timers_due(now, id % SELDOM == turn) {
+                peer.looked_at = now;
                 if let Some(length) = peer.session.tick(&mut buffer) {
                     self.send_sealed(now, id, None, &buffer[..length]);
                 }

@@ -77,9 +77,12 @@ impl Node {
 
     /// A peer is heard again after it was silent: try again what it did not answer.
     pub fn way_restored(&mut self, now: Instant, peer: PeerId) {
-        if self.kernel.is_some() {
-            let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
-            addresses.into_iter().for_each(|address| self.nudge(now, address));
+        let addresses = self.peers.get(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
+        for address in addresses {
+            match self.kernel {
+                Some(_) => self.nudge(now, address),
+                None => self.netstack.way_restored(address),
+            }
         }
     }
 

@@ -295,6 +295,27 @@ fn a_transfer_goes_on_after_eight_hours_without_network() {
     }
 }
 
+#[test]
+fn a_transfer_goes_on_at_once_when_the_peer_is_heard_again() {
+    let mut sim = Sim::new(FAST);
+    sim.transfer(1_000_000);
+    sim.stacks[0].way_restored(ENDS[1]); // nothing was tried in vain: nothing happens
+    sim.stacks[0].send(0, BUFFER, |room| (room.len(), ()));
+    sim.link.loss = 1.0;
+    sim.emit(0, 0);
+    let outage = sim.now + Duration::from_secs(20);
+    while sim.now < outage {
+        sim.step();
+    }
+    sim.link.loss = 0.0;
+    sim.stacks[0].way_restored(ENDS[1]);
+    let back = sim.now;
+    while sim.stacks[1].receive(0, |bytes| (bytes.len(), ())).is_none() {
+        sim.step();
+        assert!(sim.now - back < Duration::from_millis(200));
+    }
+}
+
 /// The best that a path of 5 Gbit/s and 20 ms allows, with what the four networks of the benchmark do to it.
 const LAB: Link = Link {
     bytes_per_second: 625e6,

@@ -225,6 +225,17 @@ impl Netstack {
         }
     }
 
+    /// The owner of an address is heard again after a silence.
+    pub fn way_restored(&mut self, remote: Ipv6Addr) {
+        let now = self.now;
+        for id in self.to(remote) {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.connection.way_restored(now);
+                self.wake_by(id, Some(now));
+            }
+        }
+    }
+
     /// See to it that a connection gets a turn at `at`. One that comes too early costs less than moving it each time.
     fn wake_by(&mut self, id: FlowId, at: Option<Instant>) {
         let (Some(flow), Some(at)) = (self.flows.get_mut(id), at) else { return };

@@ -138,6 +138,11 @@ impl Connection {
         self.opening_at = self.opening_at.map(|at| at.min(now));
     }
 
+    /// The peer is heard again after a silence.
+    pub fn way_restored(&mut self, now: Instant) {
+        self.sender.way_restored(now);
+    }
+
     /// The position that a sequence number means, nearest to `near`.
     fn position(base: u32, near: u64, sequence: u32) -> Option<u64> {
         let distance = sequence.wrapping_sub(base.wrapping_add(near as u32));

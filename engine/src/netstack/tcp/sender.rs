@@ -220,6 +220,13 @@ impl Sender {
         self.waiting_since = self.waiting_since.map(|_| now);
     }
 
+    /// The peer is heard again after a silence: what it did not answer, however often it was tried, is tried at once.
+    pub fn way_restored(&mut self, now: Instant) {
+        if std::mem::take(&mut self.attempts) > 0 {
+            self.expire(now);
+        }
+    }
+
     /// Whether the peer's window keeps back what waits.
     fn blocked(&self) -> bool {
         self.next < self.end + u64::from(self.closed) && self.window_end <= self.next
@@ -260,19 +267,24 @@ impl Sender {
             self.congestion.lost(lost);
         }
         if due(self.timeout_at()) {
-            self.attempts = self.attempts.saturating_add(1);
-            self.waiting_since = Some(now);
-            if self.flight.is_empty() {
-                self.asking = true;
-                return;
-            }
-            let lost = self.flight.time_out(now, self.round_trip.smooth());
-            self.congestion.lost(lost);
-            self.congestion.timed_out();
-            self.forced = true;
+            self.expire(now);
         } else if due(self.probe_at()) {
             (self.probed, self.forced) = (true, true);
         }
+    }
+
+    /// Take all for lost, or ask the peer for its window.
+    fn expire(&mut self, now: Instant) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.waiting_since = Some(now);
+        if self.flight.is_empty() {
+            self.asking = true;
+            return;
+        }
+        let lost = self.flight.time_out(now, self.round_trip.smooth());
+        self.congestion.lost(lost);
+        self.congestion.timed_out();
+        self.forced = true;
     }
 
     /// What to send next, noted as sent; `None` when nothing may leave now.

@@ -217,6 +217,7 @@ fn every_byte_arrives_whatever_the_network_does() {
                 if dice.below(500) == 0 {
                     let now = sim.now;
                     sim.ends[end].path_changed(now);
+                    sim.ends[1 - end].way_restored(now);
                 }
                 let (now, growth) = (sim.now, sim.ends[end].wants_growth(sim.now));
                 sim.ends[end].grow(growth);
