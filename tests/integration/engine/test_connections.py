@@ -304,7 +304,7 @@ def test_pings_say_which_way_they_went(pair: Pair) -> None:
         token = pair.client.engine.ping(pair.agent.engine.public_key, kind=kind)
         pong = pair.client.wait(lambda event, token=token: event if getattr(event, "token", 0) == token else None)
         assert isinstance(pong, _engine.Pong)
-        assert 0 < pong.latency_seconds < 10
+        assert 0 <= pong.latency_seconds < 10
         assert pong.direct == (pair.client.engine.peers()[0].direct)
 
 
