@@ -28,6 +28,8 @@ use listeners::Listeners;
 /// Steps by which a connection's pause between two attempts is halved when the network is back: from two minutes to
 /// what the path needs.
 const NUDGES: usize = 10;
+/// At so many ticks more it is told again: the kernel hears no such error while a program writes to the connection.
+const NUDGED_AGAIN: u8 = 2;
 /// Segments taken from the device before other work gets its turn: about a megabyte.
 const TURN: usize = 16;
 
@@ -43,6 +45,8 @@ pub struct KernelStack {
     listeners: Listeners,
     /// When orphans were last looked for.
     looked_at: Option<Instant>,
+    /// Addresses that are to be nudged again, and how often.
+    nudged: Vec<(Ipv6Addr, u8)>,
 }
 
 impl KernelStack {
@@ -58,6 +62,7 @@ impl KernelStack {
             dials: Slab::new(),
             listeners: Listeners::default(),
             looked_at: None,
+            nudged: Vec::new(),
         })
     }
 
@@ -238,6 +243,13 @@ impl Node {
 
     /// The way to an address works again: what was lost is sent at once, not when the kernel would try again.
     pub fn nudge(&mut self, now: Instant, address: Ipv6Addr) {
+        let Some(kernel) = &mut self.kernel else { return };
+        kernel.nudged.retain(|(other, _)| *other != address);
+        kernel.nudged.push((address, NUDGED_AGAIN));
+        self.nudge_once(now, address);
+    }
+
+    fn nudge_once(&mut self, now: Instant, address: Ipv6Addr) {
         let Some(kernel) = &self.kernel else { return };
         for (ends, number) in kernel.connections.unanswered(address) {
             kernel.hasten(&ends, number, NUDGES);
@@ -251,8 +263,18 @@ impl Node {
 
     /// End what has waited too long.
     pub fn tick_kernel(&mut self, now: Instant) {
+        let mut again = Vec::new();
         if let Some(kernel) = &mut self.kernel {
             kernel.connections.tick(now);
+            for (address, left) in std::mem::take(&mut kernel.nudged) {
+                if left > 1 {
+                    kernel.nudged.push((address, left - 1));
+                }
+                again.push(address);
+            }
+        }
+        for address in again {
+            self.nudge_once(now, address);
         }
         self.tick_orphans(now);
         self.tick_dials(now);
