@@ -72,29 +72,24 @@ async def relay_restart(name: str, world: World) -> Report:
 
 async def roam(name: str, world: World) -> Report:
     """Move a node from one home to another during a stream: another address, another NAT."""
-    first, second = world.add_site(BY_NAME["easy"], 1), world.add_site(BY_NAME["easy"], 2)
-    home = world.add_site(BY_NAME["easy"], 3)
-    async with two_nodes(world, first, second) as pair, _stream_over(pair, Path.DIRECT) as stream:
-        await anyio.to_thread.run_sync(_move, world, first, home)
-        moved_at = time.monotonic()
-        await stream.wait_bytes(FLOW_BYTES)
-        back = await _until(pair, Path.DIRECT, since=moved_at)
-        await stream.wait_bytes(FLOW_BYTES)
-        ending = await _ending(pair, Path.DIRECT)
-    return _report(name, Path.DIRECT, ending, stream, back=back)
+    return await _roam(name, world, BY_NAME["easy"], Path.DIRECT)
 
 
 async def relayed_roam(name: str, world: World) -> Report:
-    """Move a node whose only way is the relay to another home during a stream."""
-    first, second = world.add_site(BY_NAME["hard"], 1), world.add_site(BY_NAME["hard"], 2)
-    home = world.add_site(BY_NAME["hard"], 3)
-    async with two_nodes(world, first, second) as pair, _stream_over(pair, Path.RELAY) as stream:
+    """Do the same where the relay is the only way."""
+    return await _roam(name, world, BY_NAME["hard"], Path.RELAY)
+
+
+async def _roam(name: str, world: World, kind: Kind, path: Path) -> Report:
+    first, second, home = (world.add_site(kind, number) for number in (1, 2, 3))
+    async with two_nodes(world, first, second) as pair, _stream_over(pair, path) as stream:
         await anyio.to_thread.run_sync(_move, world, first, home)
         moved_at = time.monotonic()
         await stream.wait_bytes(FLOW_BYTES)
-        back = time.monotonic() - moved_at
-        ending = await _ending(pair, Path.RELAY)
-    return _report(name, Path.RELAY, ending, stream, back=back)
+        back = await _until(pair, path, since=moved_at)
+        await stream.wait_bytes(FLOW_BYTES)
+        ending = await _ending(pair, path)
+    return _report(name, path, ending, stream, back=back)
 
 
 def _move(world: World, site: Site, home: Site) -> None:

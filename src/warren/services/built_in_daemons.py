@@ -44,7 +44,7 @@ async def claim(
     A name is held by an advisory lock on a connection of its own, so that a server that was killed gives its names
     back at once, while two servers on one machine never take each other's.
     """
-    async with connected(url, application_name="warren daemon names") as connection:
+    async with connected(url, timeout_seconds=10, application_name="warren daemon names") as connection:
         names = await _take_names(connection, settings)
         daemons = [
             await service.register(

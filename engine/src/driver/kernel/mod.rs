@@ -243,22 +243,27 @@ impl Node {
 
     /// The way to an address works again: what was lost is sent at once, not when the kernel would try again.
     pub fn nudge(&mut self, now: Instant, address: Ipv6Addr) {
-        let Some(kernel) = &mut self.kernel else { return };
-        kernel.nudged.retain(|(other, _)| *other != address);
-        kernel.nudged.push((address, NUDGED_AGAIN));
-        self.nudge_once(now, address);
+        let something_waits = self.nudge_once(now, address);
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| something_waits) {
+            kernel.nudged.retain(|(other, _)| *other != address);
+            kernel.nudged.push((address, NUDGED_AGAIN));
+        }
     }
 
-    fn nudge_once(&mut self, now: Instant, address: Ipv6Addr) {
-        let Some(kernel) = &self.kernel else { return };
-        for (ends, number) in kernel.connections.unanswered(address) {
-            kernel.hasten(&ends, number, NUDGES);
+    /// Says whether something waits for an answer from there.
+    fn nudge_once(&mut self, now: Instant, address: Ipv6Addr) -> bool {
+        let Some(kernel) = &self.kernel else { return false };
+        let unanswered = kernel.connections.unanswered(address);
+        for (ends, number) in &unanswered {
+            kernel.hasten(ends, *number, NUDGES);
         }
         let probes = kernel.connections.probes(address);
-        let Some(peer) = self.peers.owner(&address) else { return };
+        let something_waits = !unanswered.is_empty() || !probes.is_empty();
+        let Some(peer) = self.peers.owner(&address) else { return something_waits };
         for mut packet in probes {
             self.send_segment(now, peer, &Header::default(), &mut packet);
         }
+        something_waits
     }
 
     /// End what has waited too long.
