@@ -17,6 +17,7 @@ mod offload;
 pub mod path;
 mod python;
 pub mod relay;
+mod span;
 pub mod tls;
 mod tunnel;
 pub mod wire;

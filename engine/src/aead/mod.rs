@@ -14,17 +14,12 @@ mod poly1305;
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey, CHACHA20_POLY1305};
 use zeroize::Zeroizing;
 
+use crate::span::Span;
+
 /// Length of a tag in bytes.
 pub const TAG: usize = 16;
 /// Texts that go side by side.
 pub const LANES: usize = 8;
-
-/// Where a text stands in a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text {
-    pub start: usize,
-    pub length: usize,
-}
 
 /// A sealed text with its tag, and the number under which it was sealed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,17 +64,16 @@ impl Key {
     ///
     /// # Panics
     /// When a text or its tag does not stand within the slab.
-    pub fn seal_many(&self, first: u64, slab: &mut [u8], texts: &[Text]) {
+    pub fn seal_many(&self, first: u64, slab: &mut [u8], texts: &[Span]) {
         let (mut rest, mut counter) = (texts, first);
         while let Some(text) = rest.first() {
-            let alike = rest.iter().take(LANES).take_while(|other| other.length == text.length).count();
-            let done = if self.worth_it(alike, text.length) {
+            let alike = rest.iter().take(LANES).take_while(|other| other.len() == text.len()).count();
+            let done = if self.worth_it(alike, text.len()) {
                 self.seal_eight(counter, slab, &rest[..alike]);
                 alike
             } else {
-                let end = text.start + text.length;
-                let tag = self.seal(counter, &mut slab[text.start..end]);
-                slab[end..end + TAG].copy_from_slice(&tag);
+                let tag = self.seal(counter, &mut slab[text.range()]);
+                slab[text.end..text.end + TAG].copy_from_slice(&tag);
                 1
             };
             rest = &rest[done..];
@@ -92,7 +86,7 @@ impl Key {
     ///
     /// # Panics
     /// When there are more than `LANES`, or `out` is shorter than all of them together.
-    pub fn open_many(&self, sealed: &[Sealed<'_>], out: &mut [u8]) -> [Option<Text>; LANES] {
+    pub fn open_many(&self, sealed: &[Sealed<'_>], out: &mut [u8]) -> [Option<Span>; LANES] {
         assert!(sealed.len() <= LANES, "at most {LANES} at once");
         let (mut opened, mut start, mut at) = ([None; LANES], 0, 0);
         while let Some(first) = sealed.get(at) {
@@ -112,7 +106,8 @@ impl Key {
                 u8::from(good)
             };
             for lane in 0..count {
-                let text = Text { start: start + lane * size, length: size.saturating_sub(TAG) };
+                let place = start + lane * size;
+                let text = Span { start: place, end: place + size.saturating_sub(TAG) };
                 opened[at + lane] = (good >> lane & 1 == 1).then_some(text);
             }
             start += count * size;
@@ -153,9 +148,9 @@ fn wide() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 impl Key {
-    fn seal_eight(&self, first: u64, slab: &mut [u8], texts: &[Text]) {
-        let length = texts[0].length;
-        assert!(texts.iter().all(|text| text.length == length && text.start + length + TAG <= slab.len()));
+    fn seal_eight(&self, first: u64, slab: &mut [u8], texts: &[Span]) {
+        let length = texts[0].len();
+        assert!(texts.iter().all(|text| text.len() == length && text.end + TAG <= slab.len()));
         let base = slab.as_mut_ptr();
         // Lanes that are not needed do the work of the first once more, with the same result.
         let lanes = std::array::from_fn(|lane| {
@@ -167,7 +162,7 @@ impl Key {
         // SAFETY: `wide` was true, so the processor has the instructions; every lane's text stands within the slab.
         let tags = unsafe { eight::crypt::<true>(&self.words, &lanes, length) };
         for (text, tag) in texts.iter().zip(tags) {
-            slab[text.start + length..][..TAG].copy_from_slice(&tag.to_le_bytes());
+            slab[text.end..text.end + TAG].copy_from_slice(&tag.to_le_bytes());
         }
     }
 
@@ -202,7 +197,7 @@ impl Key {
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Key {
-    fn seal_eight(&self, _: u64, _: &mut [u8], _: &[Text]) {
+    fn seal_eight(&self, _: u64, _: &mut [u8], _: &[Span]) {
         unreachable!("`wide` is false here");
     }
 

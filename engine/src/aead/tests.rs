@@ -6,11 +6,11 @@ fn key(noise: &mut Noise) -> Key {
 }
 
 /// Texts of these lengths in one slab, with gaps that nobody may touch.
-fn laid_out(noise: &mut Noise, lengths: &[usize]) -> (Vec<u8>, Vec<Text>) {
+fn laid_out(noise: &mut Noise, lengths: &[usize]) -> (Vec<u8>, Vec<Span>) {
     let (mut slab, mut texts) = (Vec::new(), Vec::new());
     for length in lengths {
         slab.extend(noise.bytes(7));
-        texts.push(Text { start: slab.len(), length: *length });
+        texts.push(Span { start: slab.len(), end: slab.len() + length });
         slab.extend(noise.bytes(length + TAG));
     }
     slab.extend(noise.bytes(7));
@@ -18,11 +18,10 @@ fn laid_out(noise: &mut Noise, lengths: &[usize]) -> (Vec<u8>, Vec<Text>) {
 }
 
 /// What `seal_many` must do, one by one.
-fn one_by_one(key: &Key, first: u64, slab: &mut [u8], texts: &[Text]) {
+fn one_by_one(key: &Key, first: u64, slab: &mut [u8], texts: &[Span]) {
     for (counter, text) in (first..).zip(texts) {
-        let end = text.start + text.length;
-        let tag = key.seal(counter, &mut slab[text.start..end]);
-        slab[end..end + TAG].copy_from_slice(&tag);
+        let tag = key.seal(counter, &mut slab[text.range()]);
+        slab[text.end..text.end + TAG].copy_from_slice(&tag);
     }
 }
 
@@ -38,13 +37,13 @@ fn check(noise: &mut Noise, first: u64, lengths: &[usize]) {
         let first = first + (group * LANES) as u64;
         let sealed: Vec<_> = (first..)
             .zip(texts)
-            .map(|(counter, text)| Sealed { counter, bytes: &slab[text.start..][..text.length + TAG] })
+            .map(|(counter, text)| Sealed { counter, bytes: &slab[text.start..][..text.len() + TAG] })
             .collect();
-        let mut out = vec![0; texts.iter().map(|text| text.length + TAG).sum()];
+        let mut out = vec![0; texts.iter().map(|text| text.len() + TAG).sum()];
         let opened = key.open_many(&sealed, &mut out);
         for (opened, text) in opened.iter().zip(texts) {
             let opened = opened.unwrap_or_else(|| panic!("opening {lengths:?} from {first}"));
-            assert_eq!(out[opened.start..][..opened.length], plain[text.start..][..text.length]);
+            assert_eq!(out[opened.start..][..opened.len()], plain[text.start..][..text.len()]);
         }
         assert!(opened[texts.len()..].iter().all(Option::is_none));
     }
@@ -74,9 +73,8 @@ fn any_mix_of_lengths_is_what_one_by_one_gives() {
     let mut noise = Noise::new(2);
     for _ in 0..400 {
         let common = noise.below(1500);
-        let lengths: Vec<_> = (0..noise.below(40))
-            .map(|_| if noise.below(6) == 0 { noise.below(1500) } else { common })
-            .collect();
+        let lengths: Vec<_> =
+            (0..noise.below(40)).map(|_| if noise.below(6) == 0 { noise.below(1500) } else { common }).collect();
         let first = noise.next() >> noise.below(60);
         check(&mut noise, first.min(u64::MAX - 100), &lengths);
     }
@@ -229,7 +227,12 @@ mod poly {
             // numbers 7 to 11: the sum comes to the modulus, or just beside it
             (&two, &zero, ones.to_owned(), format!("03{}", "00".repeat(15))),
             (&two, &ones.to_owned(), format!("02{}", "00".repeat(15)), format!("03{}", "00".repeat(15))),
-            (&one, &zero, format!("{ones}f0{}11{}", "ff".repeat(15), "00".repeat(15)), format!("05{}", "00".repeat(15))),
+            (
+                &one,
+                &zero,
+                format!("{ones}f0{}11{}", "ff".repeat(15), "00".repeat(15)),
+                format!("05{}", "00".repeat(15)),
+            ),
             (&one, &zero, format!("{ones}fb{}{}", "fe".repeat(15), "01".repeat(16)), "00".repeat(16)),
             (&two, &zero, format!("fd{}", "ff".repeat(15)), format!("fa{}", "ff".repeat(15))),
         ];

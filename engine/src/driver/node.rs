@@ -18,7 +18,8 @@ use super::kernel::KernelStack;
 use super::loopback::Attempts;
 use super::netcheck::Netcheck;
 use super::outbox::Outbox;
-use super::packets::Slab;
+use super::incoming::Slab;
+use super::outgoing::Outgoing;
 use super::peers::Peers;
 use super::relays::Relays;
 use super::roam::Watch;
@@ -138,7 +139,7 @@ pub struct Node {
     pub totals: Totals,
     pub slab: Slab,
     pub out: Batch,
-    pub sealed: Vec<u8>,
+    pub outgoing: Outgoing,
     inbox: Inbox,
     udp_readable: [bool; 2],
     tick_at: Instant,
@@ -186,7 +187,7 @@ impl Node {
             totals: Totals::default(),
             slab: Slab::new(),
             out: Batch::default(),
-            sealed: Vec::new(),
+            outgoing: Outgoing::new(),
             inbox: Inbox::new(),
             udp_readable: [false; 2],
             tick_at: now,
@@ -218,7 +219,7 @@ impl Node {
         while self.ending() && Instant::now() < until && self.turn(&mut events, LOOK_AT_ENDING) {}
         self.reset_everything(Instant::now());
         self.netcheck.portmap.release();
-        self.wire.flush(Instant::now());
+        self.flush(Instant::now());
     }
 
     /// Wait for something to do, at most so long, and do it; false when that is impossible.
@@ -326,7 +327,7 @@ impl Node {
         while let Some(id) = self.peers.next_touched() {
             self.drain_path(now, id);
         }
-        self.wire.flush(now);
+        self.flush(now);
         self.note_refusals(now);
         self.feed_starved(now);
         self.feed_held(now);
@@ -342,8 +343,8 @@ impl Node {
                 let udp = if family == 0 { &self.wire.udp4 } else { &self.wire.udp6 };
                 match udp.as_ref().map(|udp| udp.receive(&mut inbox)) {
                     Some(Ok(count)) => {
-                        for (from, datagram) in inbox.datagrams(count) {
-                            self.on_udp(now, from, datagram);
+                        for (from, datagrams) in inbox.datagrams(count) {
+                            self.on_udp(now, from, datagrams);
                         }
                         self.inbox = inbox;
                         self.end_of_batch(now);
@@ -368,7 +369,7 @@ impl Node {
         }
         self.feed_kernel(now);
         self.slab.used = 0;
-        self.wire.flush(now);
+        self.flush(now);
     }
 
     /// The network changed: new sockets, and everything that depends on them is proven again.

@@ -38,7 +38,6 @@ const STALE: Duration = Duration::from_secs(15);
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
-const DATA: u8 = 4;
 
 /// Names a peer for as long as it is known; names are used again.
 pub type PeerId = usize;
@@ -82,11 +81,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Note a valid datagram from the peer; says whether it had been silent.
-    pub fn heard(&mut self, now: Instant, from: Source, length: usize) -> bool {
+    /// Note valid datagrams from the peer, of so many bytes together; says whether it had been silent.
+    pub fn heard(&mut self, now: Instant, from: Source, datagrams: usize, bytes: usize) -> bool {
         let before = self.heard_at.replace(now);
-        self.counters.rx_bytes += length as u64;
-        self.counters.rx_packets += 1;
+        self.counters.rx_bytes += bytes as u64;
+        self.counters.rx_packets += datagrams as u64;
         self.path.handle_receive(now, from);
         before.is_none_or(|at| now.saturating_duration_since(at) >= SILENT)
     }
@@ -108,11 +107,11 @@ impl Peer {
         now.saturating_duration_since(self.looked_at) >= STALE
     }
 
-    /// Note a datagram to the peer.
-    pub fn sent(&mut self, now: Instant, length: usize) {
+    /// Note datagrams to the peer, of so many bytes together.
+    pub fn sent(&mut self, now: Instant, datagrams: usize, bytes: usize) {
         self.sent_at = Some(now);
-        self.counters.tx_bytes += length as u64;
-        self.counters.tx_packets += 1;
+        self.counters.tx_bytes += bytes as u64;
+        self.counters.tx_packets += datagrams as u64;
     }
 
     /// Note that a message of ours begins a handshake.
@@ -131,12 +130,14 @@ impl Peer {
                 self.retry = None;
                 true
             }
-            (DATA, Opened::Packet(_) | Opened::Nothing) => {
-                self.retry = None;
-                std::mem::take(&mut self.confirming)
-            }
             _ => false,
         }
+    }
+
+    /// Data came, so the peer has the keys; says whether that was not known before.
+    pub fn confirmed(&mut self) -> bool {
+        self.retry = None;
+        std::mem::take(&mut self.confirming)
     }
 }
 
@@ -352,7 +353,7 @@ impl Node {
             self.reset_flows_to(now, address);
             self.datagrams_forget(address);
         }
-        self.wire.flush(now);
+        self.flush(now);
         self.wire.relays.whereabouts.forget(key);
         self.peers.by_key.remove(key);
         self.peers.unlink(id);

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::netstack::device::{Batch, Span};
+use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::packet::{self, Ends, Inner, FRAGMENT, IPV6_HEADER};
 use crate::netstack::{Netstack, Options};
+use crate::span::Span;
 use crate::tunnel::tsmp::Message as Tsmp;
 use crate::tunnel::{self, Addressee, Admission, Gate, Opened, Session, MAX_CONTROL, OVERHEAD};
 use crate::wire::disco::{self, Message};
