@@ -9,7 +9,7 @@ use super::udp::{MAX_SEGMENTS, ONE_SEND};
 use crate::aead::TAG;
 use crate::path::Source;
 use crate::span::Span;
-use crate::tunnel::{self, Sending, HEADER, MAX_CONTROL, OVERHEAD};
+use crate::tunnel::{self, DataHeader, Sending, HEADER, MAX_CONTROL, OVERHEAD};
 use crate::wire::keys::Key;
 
 /// Messages to one peer, one after the other: each a packet between room for its header and for its tag.
@@ -52,8 +52,8 @@ impl Outgoing {
     /// Make messages of the packets.
     fn seal(&mut self, sending: &Sending<'_>) {
         for (counter, packet) in (sending.first..).zip(&self.packets) {
-            let header = &mut self.bytes[packet.start - HEADER..packet.start];
-            tunnel::write_header(header, sending.receiver, counter);
+            let header = DataHeader { receiver: sending.receiver, counter };
+            header.write(&mut self.bytes[packet.start - HEADER..packet.start]);
         }
         sending.key.seal_many(sending.first, &mut self.bytes, &self.packets);
     }
@@ -180,5 +180,70 @@ impl Node {
             }
         }
         self.peers.touch(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(lengths: &[usize]) -> Outgoing {
+        let mut outgoing = Outgoing::new();
+        for (number, length) in lengths.iter().enumerate() {
+            assert!(outgoing.fits(7, *length));
+            outgoing.push(7, &vec![number as u8; *length]);
+        }
+        outgoing
+    }
+
+    /// How many messages are in each run.
+    fn runs(lengths: &[usize]) -> Vec<usize> {
+        collected(lengths).runs().into_iter().map(|(run, stride)| run.len().div_ceil(stride)).collect()
+    }
+
+    #[test]
+    fn a_run_is_of_one_length_and_ends_with_a_shorter_message() {
+        let cases: [(&[usize], &[usize]); 7] = [
+            (&[], &[]),
+            (&[1280], &[1]),
+            (&[1280, 1280, 1280], &[3]),
+            (&[1280, 1280, 300], &[3]),
+            (&[1280, 300, 300], &[2, 1]),
+            (&[300, 1280, 1280], &[1, 2]),
+            (&[72, 72, 1280, 72, 72], &[2, 2, 1]),
+        ];
+        for (lengths, expected) in cases {
+            assert_eq!(runs(lengths), expected, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn runs_cover_every_message_once() {
+        let outgoing = collected(&[40, 1280, 1280, 7, 1280, 1281, 40, 40, 41]);
+        let whole: Vec<u8> = outgoing.messages().flatten().copied().collect();
+        let runs = outgoing.runs();
+        let again: Vec<u8> = runs.iter().flat_map(|(run, _)| &outgoing.bytes[run.clone()]).copied().collect();
+        assert_eq!(again, whole);
+    }
+
+    #[test]
+    fn what_would_not_fit_in_one_send_waits_for_the_next() {
+        let mut outgoing = collected(&[1280; 49]);
+        assert!(!outgoing.fits(7, 1280));
+        assert!(outgoing.fits(7, 600));
+        assert!(!outgoing.fits(8, 600), "another peer");
+        outgoing.clear();
+        assert!(outgoing.fits(8, 1280));
+        let outgoing = collected(&[40; MAX_SEGMENTS]);
+        assert!(!outgoing.fits(7, 40));
+    }
+
+    #[test]
+    fn a_packet_that_is_larger_than_one_send_goes_alone() {
+        let mut outgoing = Outgoing::new();
+        assert!(outgoing.fits(7, ONE_SEND * 2));
+        outgoing.push(7, &vec![1; ONE_SEND * 2]);
+        assert!(!outgoing.fits(7, 1));
+        assert_eq!(outgoing.messages().map(<[u8]>::len).collect::<Vec<_>>(), [ONE_SEND * 2 + OVERHEAD]);
     }
 }

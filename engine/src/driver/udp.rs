@@ -281,7 +281,8 @@ mod tests {
         let (mut inbox, mut received) = (Inbox::new(), Vec::new());
         while received.len() < lengths.len() {
             match right.receive(&mut inbox) {
-                Ok(count) => received.extend(inbox.datagrams(count).flat_map(|(_, all)| all).map(|bytes| (bytes[0], bytes.len()))),
+                Ok(count) => received
+                    .extend(inbox.datagrams(count).flat_map(|(_, all)| all).map(|bytes| (bytes[0], bytes.len()))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
