@@ -12,7 +12,7 @@ use crate::netstack::fragment;
 use crate::netstack::packet::{self, Inner};
 use crate::path::Source;
 use crate::tunnel::tsmp::Message as Tsmp;
-use crate::tunnel::{self, Addressee, Admission, Opened, MAX_CONTROL, OVERHEAD};
+use crate::tunnel::{self, Addressee, Admission, Initiation, Opened, MAX_CONTROL, OVERHEAD};
 use crate::wire::{disco, keys, stun};
 
 /// Room for what one receive call decrypts to.
@@ -52,30 +52,33 @@ impl Node {
     }
 
     fn on_wireguard(&mut self, now: Instant, source: Source, sender: Option<PeerId>, datagram: &[u8]) {
-        let addressed = match tunnel::addressee(datagram) {
-            Some(Addressee::Session(index)) => self.peers.by_index(index),
-            Some(Addressee::Unknown) if sender.is_some() => sender,
-            Some(Addressee::Unknown) => self.stranger(source, datagram),
-            None => None,
+        let mut initiation = None;
+        let addressed = match (tunnel::addressee(datagram), source) {
+            (Some(Addressee::Session(index)), _) => self.peers.by_index(index),
+            (Some(Addressee::Unknown), Source::Relay { .. }) => sender,
+            (Some(Addressee::Unknown), Source::Udp(from)) => {
+                initiation = self.stranger(now, from, datagram);
+                initiation.as_ref().and_then(|initiation| self.peers.by_key(initiation.key()))
+            }
+            (None, _) => None,
         };
         // What came by relay names its sender: nobody else may use that sender's session.
         let Some(id) = addressed.filter(|id| sender.is_none_or(|sender| sender == *id)) else { return };
         self.slab.reserve(datagram.len());
-        self.freshen(now, id);
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let address = match source {
-            Source::Udp(from) => Some(from.ip()),
-            Source::Relay { .. } => None,
-        };
         let start = self.slab.used;
-        let opened = peer.session.open(address, datagram, &mut self.slab.bytes[start..]);
+        let out = &mut self.slab.bytes[start..];
+        let opened = match initiation {
+            Some(initiation) => peer.session.answer(now, initiation, out),
+            None => peer.session.open(now, datagram, out),
+        };
         if opened == Opened::Rejected {
             self.totals.dropped_packets += 1;
             return;
         }
         let was_silent = peer.heard(now, source, datagram.len());
         let shaken = peer.handshake_step(datagram[0], &opened);
-        let key = peer.key;
+        let (key, waits) = (peer.key, peer.session.waits(now));
         self.totals.rx_packets += 1;
         self.totals.rx_bytes += datagram.len() as u64;
         self.peers.touch(id);
@@ -85,27 +88,24 @@ impl Node {
         if was_silent || shaken {
             self.way_restored(now, id);
         }
-        match opened {
-            Opened::Packet(length) => self.on_inner(now, id, Span { start, end: start + length }),
-            Opened::Reply(length) => {
-                let mut reply = [0; MAX_CONTROL];
-                reply[..length].copy_from_slice(&self.slab.bytes[start..start + length]);
-                self.send_sealed(now, id, Some(source), &reply[..length]);
-                self.send_waiting(now, id, source);
-            }
-            Opened::Nothing | Opened::Rejected => {}
+        if let Opened::Reply(length) = opened {
+            let mut reply = [0; MAX_CONTROL];
+            reply[..length].copy_from_slice(&self.slab.bytes[start..start + length]);
+            self.send_sealed(now, id, Some(source), &reply[..length]);
+        }
+        if waits {
+            self.send_waiting(now, id, source);
+        }
+        if let Opened::Packet(length) = opened {
+            self.on_inner(now, id, Span { start, end: start + length });
         }
     }
 
-    /// Find the peer that begins a handshake from an address that says nothing about it.
-    fn stranger(&mut self, source: Source, datagram: &[u8]) -> Option<PeerId> {
-        let Source::Udp(from) = source else { return None };
+    /// Read who begins a handshake from an address that says nothing about it.
+    fn stranger(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<Initiation> {
         let mut cookie = [0; MAX_CONTROL];
-        match self.gate.admit(from.ip(), datagram, &mut cookie) {
-            Admission::Admitted => {
-                let key = tunnel::initiator(&self.config.private_key, &self.public_key, datagram)?;
-                self.peers.by_key(&key)
-            }
+        match self.gate.admit(now, from.ip(), datagram, &mut cookie) {
+            Admission::Admitted => Initiation::read(&self.identity, datagram),
             Admission::Cookie(length) => {
                 let udp = self.wire.udp(&from)?;
                 udp.push(from, length, |room| {
@@ -172,7 +172,6 @@ impl Node {
         if let Some(capture) = self.capture.as_mut().filter(|_| !packet.is_empty()) {
             capture.packet(packet);
         }
-        self.freshen(now, id);
         let Some(peer) = self.peers.get_mut(id) else { return };
         let mtu = peer.path.inner_mtu();
         if packet.len() > mtu {
@@ -187,7 +186,7 @@ impl Node {
                 let udp = if to.is_ipv4() { &mut self.wire.udp4 } else { &mut self.wire.udp6 };
                 if let Some(udp) = udp {
                     udp.push(to, room, |out| {
-                        let length = peer.session.seal(packet, out)?;
+                        let length = peer.session.seal(now, packet, out)?;
                         (sealed, initiates) = (length, tunnel::initiates(&out[..length]));
                         Some(length)
                     });
@@ -197,7 +196,7 @@ impl Node {
                 if self.sealed.len() < room {
                     self.sealed.resize(room, 0);
                 }
-                let Some(length) = peer.session.seal(packet, &mut self.sealed) else { return };
+                let Some(length) = peer.session.seal(now, packet, &mut self.sealed) else { return };
                 let bytes = &self.sealed[..length];
                 (sealed, initiates) = (length, tunnel::initiates(bytes));
                 let ways = direct.map(Source::Udp).into_iter().chain(relay.map(|region| Source::Relay { region }));
@@ -249,7 +248,7 @@ impl Node {
     /// After a handshake: send the packets that waited for it.
     fn send_waiting(&mut self, now: Instant, id: PeerId, cause: Source) {
         let mut buffer = vec![0; self.config.mtu + OVERHEAD + MAX_CONTROL];
-        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(&mut buffer)) {
+        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(now, &mut buffer)) {
             self.send_sealed(now, id, Some(cause), &buffer[..length]);
         }
     }
