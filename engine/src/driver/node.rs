@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event as Ready;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -30,7 +30,7 @@ use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::{Netstack, Options};
 use crate::path::Source;
-use crate::tunnel::Gate;
+use crate::tunnel::{Gate, Identity, Sources};
 use crate::wire::keys;
 
 pub const WAKE: Token = Token(0);
@@ -116,6 +116,7 @@ impl Wire {
 /// One node of the network, on its own thread.
 pub struct Node {
     pub config: Config,
+    pub identity: Arc<Identity>,
     pub public_key: keys::Key,
     pub disco_public_key: keys::Key,
     poll: Poll,
@@ -164,6 +165,7 @@ impl Node {
         let kernel = kernel.map(|kernel| KernelStack::new(kernel, &registry).map(Box::new)).transpose();
         let kernel = kernel.map_err(|error| format!("no poll: {error}"))?;
         let public_key = keys::public_key(&config.private_key);
+        let identity = Identity::new(&config.private_key, Sources { random: random::fill, wall: time_of_day });
         let relays = Relays::new(&config, public_key, &registry, outbox.clone(), courier.clone())?;
         Ok(Self {
             public_key,
@@ -174,7 +176,8 @@ impl Node {
             courier,
             wire: Wire { udp4, udp6, relays },
             peers: Peers::new(),
-            gate: Gate::new(&public_key),
+            gate: Gate::new(now, identity.clone()),
+            identity,
             netstack: Netstack::new(now, options),
             kernel,
             reassembly: Reassembly::default(),
@@ -311,7 +314,6 @@ impl Node {
         }
         let waited_for = !self.pings.is_empty() || self.opening();
         self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
-        self.gate.tick();
         self.tick_clock(now);
         self.tick_sessions(now);
         self.tick_pings(now);
@@ -414,6 +416,11 @@ impl Node {
         totals.udp_flows = self.datagrams.len() as u64;
         totals
     }
+}
+
+/// The time since 1970 began.
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Bind both families, on one port where that is possible.

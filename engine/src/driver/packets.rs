@@ -1,10 +1,8 @@
 //! The way of a packet: from a datagram to its connection, and back.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::node::Node;
-use super::outbox::Event;
 use super::peers::PeerId;
 use super::random;
 use crate::netstack::fragment;
@@ -12,8 +10,7 @@ use crate::netstack::packet::{self, Inner};
 use crate::path::Source;
 use crate::span::Span;
 use crate::tunnel::tsmp::Message as Tsmp;
-use crate::tunnel::{self, Addressee, Admission, Opened, MAX_CONTROL, OVERHEAD};
-use crate::wire::{disco, keys, stun};
+use crate::tunnel::{MAX_CONTROL, OVERHEAD};
 
 impl Node {
     /// A decrypted packet stands in the slab.
@@ -96,7 +93,7 @@ impl Node {
     /// After a handshake: send the packets that waited for it.
     pub fn send_waiting(&mut self, now: Instant, id: PeerId, cause: Source) {
         let mut buffer = vec![0; self.config.mtu + OVERHEAD + MAX_CONTROL];
-        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(&mut buffer)) {
+        while let Some(length) = self.peers.get_mut(id).and_then(|peer| peer.session.next_waiting(now, &mut buffer)) {
             self.send_sealed(now, id, Some(cause), &buffer[..length]);
         }
     }
