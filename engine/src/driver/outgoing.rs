@@ -13,6 +13,7 @@ use crate::tunnel::{self, DataHeader, Sending, HEADER, MAX_CONTROL, OVERHEAD};
 use crate::wire::keys::Key;
 
 /// Messages to one peer, one after the other: each a packet between room for its header and for its tag.
+#[derive(Default)]
 pub struct Outgoing {
     peer: PeerId,
     bytes: Vec<u8>,
@@ -23,7 +24,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub fn new() -> Self {
-        Self { peer: 0, bytes: vec![0; ONE_SEND], used: 0, packets: Vec::new() }
+        Self { bytes: vec![0; ONE_SEND], ..Self::default() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -141,7 +142,7 @@ impl Node {
             return;
         }
         let (id, count) = (self.outgoing.peer, self.outgoing.packets.len());
-        let mut outgoing = std::mem::replace(&mut self.outgoing, Outgoing { bytes: Vec::new(), ..Outgoing::new() });
+        let mut outgoing = std::mem::take(&mut self.outgoing);
         if let Some(peer) = self.peers.get_mut(id) {
             if let Some(sending) = peer.session.sending(now, count as u64) {
                 outgoing.seal(&sending);
