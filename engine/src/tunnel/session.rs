@@ -29,6 +29,8 @@ const SILENCE_AFTER: Duration = Duration::from_secs(15);
 const INITIATIONS_APART: Duration = Duration::from_millis(20);
 /// So many packets wait for keys; then the oldest makes room.
 pub(super) const MOST_WAITING: usize = 256;
+/// A retry that is this late was not made by `tick`, because nobody called it.
+const UNTENDED: Duration = Duration::from_secs(2);
 /// Responses to one initiation that do not open, before no more are looked at: each costs two multiplications.
 const MOST_FORGERIES: u8 = 16;
 
@@ -195,7 +197,7 @@ impl Session {
             self.waiting.push_back(packet.to_vec());
         }
         match self.pending.as_deref_mut() {
-            Some(pending) if now < pending.retry_at => None,
+            Some(pending) if now < pending.retry_at + UNTENDED => None,
             Some(pending) => {
                 if now.saturating_duration_since(pending.begun_at) >= GIVE_UP_AFTER {
                     pending.begun_at = now; // somebody wants to send: this is not the end of long trying in vain

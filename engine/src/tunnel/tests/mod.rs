@@ -4,6 +4,7 @@ mod floods;
 mod interop;
 mod numbers;
 mod stories;
+mod storm;
 mod timers;
 
 use std::cell::Cell;
