@@ -91,7 +91,7 @@ impl Storm {
             self.deliver(to, &message);
         }
         for side in 0..2 {
-            if self.steps % 10 == 0 {
+            if self.steps.is_multiple_of(10) {
                 if let Some(message) = self.sides[side].tick(self.now) {
                     self.transmit(side, message);
                 }
@@ -132,7 +132,7 @@ fn nothing_arrives_twice_and_good_weather_mends_everything() {
         let (mut last, until) = ([0; 2], storm.now + seconds(25));
         while storm.now < until {
             storm.step();
-            if storm.steps % 5 == 0 {
+            if storm.steps.is_multiple_of(5) {
                 last = [storm.send(0), storm.send(1)];
             }
         }
