@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::tunnel::cookie::{ALL_PROVEN_HANDSHAKES, ANONYMOUS_HANDSHAKES, PROVEN_HANDSHAKES};
+use crate::tunnel::cookie::{self, mac_key, ALL_PROVEN_HANDSHAKES, ANONYMOUS_HANDSHAKES, PROVEN_HANDSHAKES};
 
 const SOURCE: [u8; 4] = [192, 0, 2, 1];
 
@@ -62,20 +62,16 @@ fn whoever_got_a_cookie_comes_in_from_its_address_for_two_minutes() {
 
 #[test]
 fn addresses_with_cookies_are_counted_each_and_all() {
-    let (now, (mut left, _)) = (Instant::now(), pair());
-    let initiation = left.send(now);
-    let mut gate = loaded(now, &initiation);
+    let (now, mut message, key) = (Instant::now(), [1; INITIATION], mac_key(&public(RIGHT)));
+    let mac = cookie::sign(&mut message, &key, None);
+    let mut gate = loaded(now, &message);
     let mut enter = |source: IpAddr, now: Instant| {
-        let initiation = written(|out| left.0.begin(now, out)).expect("an initiation");
-        let (admission, reply) = admit(&mut gate, now, source, &initiation);
-        if admission == Admission::Admitted {
-            return true; // with the cookie of before
-        }
-        if left.open(now, &reply) != Opened::Nothing {
-            return false;
-        }
-        let proven = written(|out| left.0.begin(now, out)).expect("an initiation");
-        admit(&mut gate, now, source, &proven).0 == Admission::Admitted
+        cookie::sign(&mut message, &key, None);
+        let (admission, reply) = admit(&mut gate, now, source, &message);
+        let asked = admission != Admission::Admitted;
+        let cookie = asked.then(|| cookie::open(&public(RIGHT), &mac, &reply).expect("a cookie"));
+        cookie::sign(&mut message, &key, cookie.as_ref());
+        admit(&mut gate, now, source, &message).0 == Admission::Admitted
     };
     let six = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
     let entered = (0..2 * PROVEN_HANDSHAKES).filter(|host| enter(six(1, *host as u16), now)).count();
@@ -124,7 +120,7 @@ fn forged_responses_cost_a_bounded_number_of_multiplications() {
     let response = right.reply(now, &initiation);
     let mut forged = response.clone();
     forged[20] ^= 1;
-    crate::tunnel::cookie::sign(&mut forged, &identity(LEFT).mac_key, None);
+    cookie::sign(&mut forged, &identity(LEFT).mac_key, None);
     for _ in 0..15 {
         assert_eq!(left.open(now, &forged), Opened::Rejected);
     }
@@ -134,7 +130,7 @@ fn forged_responses_cost_a_bounded_number_of_multiplications() {
     let response = right.reply(now, &initiation);
     let mut forged = response.clone();
     forged[20] ^= 1;
-    crate::tunnel::cookie::sign(&mut forged, &identity(LEFT).mac_key, None);
+    cookie::sign(&mut forged, &identity(LEFT).mac_key, None);
     for _ in 0..16 {
         assert_eq!(left.open(now, &forged), Opened::Rejected);
     }
