@@ -127,6 +127,15 @@ impl Key {
     }
 }
 
+impl Drop for Key {
+    fn drop(&mut self) {
+        // ring wipes nothing, so its key is written over.
+        let blank = UnboundKey::new(&CHACHA20_POLY1305, &[0; 32]).expect("32 bytes are a key");
+        self.one = LessSafeKey::new(blank);
+        std::hint::black_box(&self.one);
+    }
+}
+
 /// Four bytes of zeros and the counter, little-endian (WireGuard §5.4.6).
 fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; 12];
