@@ -83,7 +83,10 @@ def test_a_bad_line_changes_no_path() -> None:
     assert _run("easy+easy", scenario.Options(impairment=bad, seed=11)).good
 
 
-FAULTS = ("cut", "relay-restart", "roam", "relayed-roam", "stun-gone", "stun-back", "region-withdrawn", "region-moved")
+FAULTS = (
+    *("cut", "relay-restart", "relay-lost", "roam", "relayed-roam"),
+    *("stun-gone", "stun-back", "region-withdrawn", "region-moved"),
+)
 LONG = ("flap", "relayed-flap", "suspended", "relayed-suspended")
 """These take minutes: `make netlab` runs them."""
 

@@ -84,6 +84,19 @@ pub struct Ended {
     pub suspicious: bool,
     /// When the relay asked us to come back.
     pub reconnect_in: Option<Duration>,
+    pub cost: Cost,
+}
+
+/// What an attempt that failed cost the relay.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// There is no way to it from here.
+    #[default]
+    Nothing,
+    /// Nothing listens there: one packet each way.
+    Refusal,
+    /// Or nobody answers, which may be because it has too much to do.
+    More,
 }
 
 impl From<io::Error> for Ended {
@@ -100,7 +113,18 @@ impl From<derp::Malformed> for Ended {
 
 impl Ended {
     pub fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), websocket_reason: None, suspicious: false, reconnect_in: None }
+        let reason = reason.into();
+        Self { reason, websocket_reason: None, suspicious: false, reconnect_in: None, cost: Cost::More }
+    }
+
+    /// The TCP connection could not be made.
+    fn unreached(error: &io::Error) -> Self {
+        let cost = match error.kind() {
+            io::ErrorKind::ConnectionRefused => Cost::Refusal,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Cost::Nothing,
+            _ => Cost::More,
+        };
+        Self { cost, ..Self::because(error.to_string()) }
     }
 
     pub(super) fn wants_websocket(reason: String) -> Self {
@@ -144,6 +168,8 @@ struct Doubt {
 pub struct Link {
     stream: Stream,
     stage: Stage,
+    /// The TCP connection was made.
+    stands: bool,
     hello: Hello,
     decoder: Decoder,
     frames: Option<websocket::Decoder>,
@@ -172,6 +198,7 @@ impl Link {
         Self {
             stream,
             stage: Stage::Connecting,
+            stands: false,
             frames: hello.websocket.then(websocket::Decoder::default),
             hello,
             decoder: Decoder::new(),
@@ -196,6 +223,11 @@ impl Link {
 
     pub fn open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// Whether the TCP connection was made.
+    pub fn stands(&self) -> bool {
+        self.stands
     }
 
     /// Which of our addresses it comes from, and where it goes: to the relay, or to the proxy before it.
@@ -333,9 +365,10 @@ impl Link {
     /// Do what the socket allows; says whether it must be called again without waiting.
     pub fn turn(&mut self, now: Instant, arrivals: &mut Arrivals) -> Result<bool, Ended> {
         if matches!(self.stage, Stage::Connecting) {
-            if !self.stream.connected()? {
+            if !self.stream.connected().map_err(|error| Ended::unreached(&error))? {
                 return Ok(false);
             }
+            self.stands = true;
             if !self.stream.handshaken()? {
                 return Ok(false);
             }

@@ -4,6 +4,7 @@
 //! standby takes its place at once. A region that a new map moves or withdraws is served until nobody uses it any more,
 //! since peers learn of the change at another moment than we do.
 
+mod comeback;
 mod connect;
 mod renew;
 mod turns;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use mio::Registry;
 
-use super::derp::{Hello, Link};
+use super::derp::{Cost, Hello, Link};
 use super::dns::Names;
 use super::map::{DerpMap, RelayNode};
 use super::outbox::{Event, Outbox};
@@ -25,6 +26,7 @@ use super::tls::Tls;
 use super::whereabouts::{Reach, Whereabouts};
 use super::{Config, Courier};
 use crate::wire::keys::Key;
+use comeback::Comeback;
 
 /// Packets that wait for a relay to connect: a handshake and some disco for each peer.
 const MAX_WAITING: usize = 256;
@@ -95,6 +97,9 @@ struct Slot {
     resolving: bool,
     waiting: VecDeque<(Key, Vec<u8>)>,
     failures: u32,
+    comeback: Comeback,
+    /// What the dearest attempt of the present round cost the relay.
+    cost: Cost,
     failed_at: Option<Instant>,
     retry_at: Option<Instant>,
     /// Why WebSocket is used, where it was not asked for from the start.
@@ -359,6 +364,7 @@ impl Relays {
         slot.withdrawn = relays.is_empty();
         slot.targets.clear();
         (slot.failures, slot.failed_at, slot.websocket, slot.websocket_proven) = (0, None, None, false);
+        slot.comeback = Comeback::default();
         let same = slot.node.as_ref().is_some_and(|node| relays.iter().any(|relay| relay.same_relay(node)));
         if slot.link.is_some() && same {
             return;

@@ -16,6 +16,7 @@ use slab::Slab;
 use crate::span::Span;
 use device::Batch;
 use packet::Ends;
+pub use tcp::Options as TcpOptions;
 use tcp::{Connection, Segment, State};
 
 /// Windows of all connections together may grow by so much: what peers may send that nobody reads.

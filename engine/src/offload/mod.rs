@@ -13,7 +13,7 @@ mod segment;
 pub use coalesce::{Coalescer, MAX_PIECES};
 pub use cut::cut;
 pub use header::{Header, HEADER};
-pub use segment::{reset, reset_for, unreachable, Segment, ACK, FIN, RST, SYN};
+pub use segment::{renumber, reset, reset_for, unreachable, Segment, ACK, FIN, RST, SYN};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::checksum::{fold, pseudo, sum};
 use crate::netstack::packet::{write_ipv6, Ends, ICMPV6, IPV6_HEADER, TCP};
+use crate::netstack::TcpOptions;
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -25,6 +26,10 @@ pub struct Segment {
     pub sequence: u32,
     pub acknowledgement: u32,
     pub flags: u8,
+    /// As it is written, not shifted yet.
+    pub window: u16,
+    /// By how many bits the sender's windows are shifted from here on: only an opening segment says so.
+    pub scale: Option<u8>,
     /// Length of the IPv6 and the TCP header.
     pub headers: usize,
     /// Bytes of data.
@@ -49,6 +54,11 @@ impl Segment {
             sequence: word(4),
             acknowledgement: word(8),
             flags: tcp[13],
+            window: half(14),
+            scale: match tcp[13] & SYN {
+                0 => None,
+                _ => TcpOptions::parse(packet.get(IPV6_HEADER + TCP_HEADER..headers)?).scale,
+            },
             headers,
             data: packet.len().checked_sub(headers).filter(|_| options >= TCP_HEADER)?,
         })
@@ -64,6 +74,11 @@ impl Segment {
     pub fn opens(&self) -> bool {
         self.flags & (FIN | SYN | RST | ACK) == SYN
     }
+}
+
+/// Give a segment another number; its sum is left to `cut`.
+pub fn renumber(packet: &mut [u8], sequence: u32) {
+    packet[IPV6_HEADER + 4..IPV6_HEADER + 8].copy_from_slice(&sequence.to_be_bytes());
 }
 
 /// Write a reset from `ends.local` to `ends.remote`.

@@ -127,6 +127,32 @@ fn a_lower_limit_cuts_smaller_even_what_was_one_packet() {
 }
 
 #[test]
+fn a_segment_that_got_another_number_goes_out_with_the_sum_for_it() {
+    let mut packet = segment(4000, 0x0102_0304, ACK, b"");
+    renumber(&mut packet, 0xfffe_fdfc);
+    let made = cut_all(&partial(None), &packet, 1280);
+    assert_valid(&made[0]);
+    let expected = Segment { sequence: 0xfffe_fdfc, ..Segment::parse(&packet).expect("a segment") };
+    assert_eq!(Segment::parse(&made[0]), Some(expected));
+    assert_eq!(made[0][IPV6_HEADER + 20..], OPTIONS);
+}
+
+#[test]
+fn an_opening_segment_tells_its_scale_and_every_one_its_window() {
+    let with = |flags: u8, options: [u8; 12]| {
+        let mut packet = segment(4000, 9, flags, b"data");
+        packet[IPV6_HEADER + 20..IPV6_HEADER + 32].copy_from_slice(&options);
+        Segment::parse(&packet).map(|segment| (segment.window, segment.scale))
+    };
+    let scaled = |shift: u8| [2, 4, 4, 0xc4, 1, 3, 3, shift, 0, 0, 0, 0];
+    assert_eq!(with(SYN, scaled(7)), Some((500, Some(7))));
+    assert_eq!(with(SYN | ACK, scaled(200)), Some((500, Some(14))), "more is taken for this (RFC 7323 §2.3)");
+    assert_eq!(with(SYN, OPTIONS), Some((500, None)));
+    assert_eq!(with(SYN, [3, 0, 3, 3, 7, 0, 0, 0, 0, 0, 0, 0]), Some((500, None)), "a length that cannot be");
+    assert_eq!(with(ACK, scaled(7)), Some((500, None)));
+}
+
+#[test]
 fn a_segment_without_data_goes_out_whole_with_its_sum() {
     for flags in [ACK, SYN, SYN | ACK, RST, FIN | ACK] {
         let packets = cut_all(&partial(None), &segment(4000, 5, flags, b""), 1280);

@@ -70,6 +70,20 @@ async def relay_restart(name: str, world: World) -> Report:
     return _report(name, Path.RELAY, ending, stream, back=back)
 
 
+async def relay_lost(name: str, world: World) -> Report:
+    """Kill the relay where both nodes are at home during a stream; there is a second one, farther away."""
+    sites = world.add_site(BY_NAME["hard"], 1), world.add_site(BY_NAME["hard"], 2)
+    servers = Servers(relays=(NEAR, FAR))
+    async with two_nodes(world, *sites, servers) as pair, _stream_over(pair, Path.RELAY) as stream:
+        await pair.relay.kill()
+        killed_at = time.monotonic()
+        await stream.wait_bytes(FLOW_BYTES)
+        back = time.monotonic() - killed_at
+        ending = await _ending(pair, Path.RELAY)
+    problems = () if ending.region == FAR.region else (f"the path is by region {ending.region}, not {FAR.region}",)
+    return _report(name, Path.RELAY, ending, stream, back=back, problems=problems)
+
+
 async def roam(name: str, world: World) -> Report:
     """Move a node from one home to another during a stream: another address, another NAT."""
     return await _roam(name, world, BY_NAME["easy"], Path.DIRECT)

@@ -139,6 +139,7 @@ def _others() -> list[Scenario]:
         ("vpn-no-stun", "no UDP but over a VPN, without a STUN server inside", places.vpn_without_stun),
         ("cut", "UDP is cut silently during a stream, and restored", faults.cut),
         ("relay-restart", "the relay is killed and started again during a relayed stream", faults.relay_restart),
+        ("relay-lost", "the relay is killed during a relayed stream, and a second one is there", faults.relay_lost),
         ("roam", "a node moves to another network during a stream", faults.roam),
         ("relayed-roam", "a node whose only way is the relay moves to another network", faults.relayed_roam),
         ("flap", "a node's interface goes down and up every 5 s for a minute during a stream", faults.flap),

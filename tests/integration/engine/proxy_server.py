@@ -3,6 +3,7 @@
 import base64
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -72,9 +73,9 @@ class ProxyServer:
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    try:
+    """Copy until either side ends or breaks, and let the other one know: it may wait for a request for ever."""
+    with suppress(OSError):
         while data := source.recv(1 << 16):
             target.sendall(data)
+    with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # the other direction sees it too

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -211,22 +212,66 @@ def test_the_engine_closes_at_once_while_everything_hangs() -> None:
         assert isinstance(client.engine.events(), list)
 
 
+LEADS_NOWHERE = f"""
+import subprocess, sys, time
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from tests.integration.engine.harness import *
+from tests.integration.engine.relaying import *
+subprocess.run(["sh", "-ec", "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; "
+                "ip -6 addr add 2001:db8::1/64 dev v0 nodad; ip -6 neigh add 2001:db8::2 dev v0 "
+                "lladdr 02:00:00:00:00:01"], check=True)
+
+def two_addresses(port, *, mute_first):
+    derp = json.loads(derp_map(port))
+    node = derp["Regions"]["999"]["Nodes"][0]
+    mute = dict(node, Name="999m", HostName="2001:db8::2", IPv6="2001:db8::2", IPv4="none")
+    derp["Regions"]["999"]["Nodes"] = [mute, node] if mute_first else [node, mute]
+    return json.dumps(derp).encode()
+
+"""
+"""A namespace where an address of a relay leads nowhere, as IPv6 that an interface has and its router does not."""
+
+
 def test_addresses_that_lead_nowhere_are_passed_over_and_come_last_from_then_on() -> None:
-    """As with IPv6 that an interface has and its router does not."""
-    script = textwrap.dedent(f"""
-        import subprocess, sys, time
-        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-        from tests.integration.engine.harness import *
-        from tests.integration.engine.relaying import *
-        subprocess.run(["sh", "-ec", "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; "
-                        "ip -6 addr add 2001:db8::1/64 dev v0 nodad; ip -6 neigh add 2001:db8::2 dev v0 "
-                        "lladdr 02:00:00:00:00:01"], check=True)
-        with RelayServer() as relay, Node(CLIENT) as client:
-            derp = json.loads(derp_map(relay.port))
-            node = derp["Regions"]["999"]["Nodes"][0]
-            mute = dict(node, Name="999m", HostName="2001:db8::2", IPv6="2001:db8::2", IPv4="none")
-            derp["Regions"]["999"]["Nodes"] = [mute, node]
-            client.engine.set_derp_map(json.dumps(derp).encode())
-            client.wait(connected_to(999))
-    """)
-    in_namespace("-c", script)
+    in_namespace(
+        "-c",
+        LEADS_NOWHERE
+        + textwrap.dedent("""
+            with RelayServer() as relay, Node(CLIENT) as client:
+                client.engine.set_derp_map(two_addresses(relay.port, mute_first=True))
+                client.wait(connected_to(999))
+        """),
+    )
+
+
+def test_a_relay_that_restarts_is_not_waited_for_where_it_never_was() -> None:
+    """Its first address refuses for a while; the second leads nowhere, which must not take until the login's limit."""
+    in_namespace(
+        "-c",
+        LEADS_NOWHERE
+        + textwrap.dedent("""
+            relay = RelayServer()
+            with Node(CLIENT) as client:
+                client.engine.set_derp_map(two_addresses(relay.port, mute_first=False))
+                client.wait(connected_to(999))
+                relay.close()
+                assert client.wait(connected_to(999, connected=False)).error == "the relay closed the connection"
+                assert "address does not answer" in client.wait(connected_to(999, connected=False)).error
+                assert "refused" in client.wait(connected_to(999, connected=False)).error  # and nothing else is tried
+                with RelayServer(port=relay.port):
+                    client.wait(connected_to(999))
+        """),
+    )
+
+
+def test_a_relay_that_takes_connections_and_drops_them_is_not_hammered() -> None:
+    """A refused connection may be tried again at once, but a relay in trouble gets time."""
+    with socket.create_server(("127.0.0.1", 0)) as troubled, Node(CLIENT) as client:
+        client.engine.set_derp_map(derp_map(troubled.getsockname()[1]))
+        deadline, attempts = time.monotonic() + 4, 0
+        while (left := deadline - time.monotonic()) > 0:
+            troubled.settimeout(left)
+            with suppress(TimeoutError), troubled.accept()[0] as connection:
+                connection.settimeout(left)
+                attempts += connection.recv(4096).startswith(b"GET /derp HTTP")  # else it measures
+        assert 0 < attempts <= 10, attempts  # the plain upgrade and WebSocket, five times with the shortest pauses

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use super::offer::Offer;
 use crate::netstack::packet::Ends;
 use crate::offload::{Segment, ACK, FIN, RST, SYN};
 
@@ -29,6 +30,7 @@ struct Direction {
 struct Connection {
     out: Direction,
     back: Direction,
+    offer: Offer,
     seen_at: Option<Instant>,
     heard_at: Option<Instant>,
     /// How our kernel last asked whether the peer has room again, which the peer has not answered.
@@ -45,6 +47,10 @@ pub enum Passing {
     },
     /// A question whether the peer has room again.
     Probe,
+    /// An acknowledgement that the peer heeds with this number only.
+    Beyond {
+        number: u32,
+    },
 }
 
 /// All connections of a node.
@@ -101,6 +107,10 @@ impl Connections {
             true => (&mut connection.out, &mut connection.back),
             false => (&mut connection.back, &mut connection.out),
         };
+        match outward {
+            true => connection.offer.sent(segment),
+            false => connection.offer.heard(segment),
+        }
         let marks = u32::from(segment.flags & SYN != 0) + u32::from(segment.flags & FIN != 0);
         let end = segment.sequence.wrapping_add(data as u32).wrapping_add(marks);
         direction.sent = Some(later(direction.sent, end));
@@ -190,7 +200,7 @@ impl Connection {
         match segment.sequence {
             number if halvings > 0 && !empty && number == arrived && number != sent => Passing::Late { halvings },
             number if empty && number == arrived.wrapping_sub(1) => Passing::Probe,
-            _ => Passing::Usual,
+            _ => self.offer.number_inside(segment).map_or(Passing::Usual, |number| Passing::Beyond { number }),
         }
     }
 
@@ -224,7 +234,8 @@ mod tests {
 
     fn segment(outward: bool, flags: u8, sequence: u32, acknowledgement: u32) -> Segment {
         let (source, destination) = if outward { (NEAR, FAR) } else { (FAR, NEAR) };
-        Segment { source, destination, sequence, acknowledgement, flags, headers: 60, data: 0 }
+        let (headers, data, window, scale) = (60, 0, u16::MAX, Some(8));
+        Segment { source, destination, sequence, acknowledgement, flags, headers, data, window, scale }
     }
 
     fn data(sequence: u32, data: usize) -> Segment {
@@ -323,6 +334,28 @@ mod tests {
         assert_eq!(connections.outward(now, &data(0, 1000)), Passing::Usual, "it is not late");
         connections.inward(now, &segment(false, ACK, 100, 2000), 0);
         assert_eq!(connections.outward(now + LONGEST_PAUSE, &data(2000, 1)), Passing::Usual, "nothing was owed");
+    }
+
+    #[test]
+    fn an_acknowledgement_beyond_a_window_that_was_taken_back_is_told_from_all_else() {
+        let now = Instant::now();
+        let mut connections = opened(now);
+        connections.inward(now, &Segment { window: 4, ..segment(false, ACK, 100, 0) }, 0);
+        assert_eq!(connections.outward(now, &data(0, 1024)), Passing::Usual);
+        assert_eq!(connections.outward(now, &segment(true, ACK, 1024, 100)), Passing::Usual, "it stands at the end");
+        connections.inward(now, &Segment { window: 0, ..segment(false, ACK, 100, 900) }, 0);
+        assert_eq!(connections.outward(now, &segment(true, ACK, 1024, 100)), Passing::Beyond { number: 900 });
+        assert_eq!(connections.outward(now, &segment(true, ACK, 899, 100)), Passing::Probe);
+        assert_eq!(connections.outward(now, &data(900, 124)), Passing::Usual, "bytes stay where they are");
+        connections.inward(now, &Segment { window: 1, ..segment(false, ACK, 100, 900) }, 0);
+        assert_eq!(connections.outward(now, &segment(true, ACK, 1024, 100)), Passing::Usual, "there is room again");
+        // The same ends are used again, by somebody who does not scale.
+        connections.outward(now, &segment(true, FIN | ACK, 1024, 100));
+        connections.outward(now, &Segment { scale: None, ..segment(true, SYN, 4999, 0) });
+        connections.inward(now, &segment(false, SYN | ACK, 99, 5000), 0);
+        assert_eq!(connections.outward(now, &segment(true, ACK, 5000, 100)), Passing::Usual);
+        connections.inward(now, &Segment { window: 4, ..segment(false, ACK, 100, 5000) }, 0);
+        assert_eq!(connections.outward(now, &segment(true, ACK, 5005, 100)), Passing::Beyond { number: 5004 });
     }
 
     #[test]

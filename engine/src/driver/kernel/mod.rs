@@ -4,6 +4,7 @@ mod connections;
 mod dials;
 mod held;
 mod listeners;
+mod offer;
 mod orphans;
 
 use std::io;
@@ -148,6 +149,7 @@ impl Node {
                 let ends = Ends { local: segment.source, remote: segment.destination };
                 kernel.hasten(&ends, segment.sequence, halvings);
             }
+            Passing::Beyond { number } => offload::renumber(packet, number),
             Passing::Probe => kernel.connections.keep_probe(&segment, packet),
         }
         let waits = kernel.held.holds(peer);

@@ -7,20 +7,17 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Token};
 use rustls::pki_types::ServerName;
 
-use super::super::derp::{Ended, Hello, Link};
+use super::super::derp::{Cost, Ended, Hello, Link};
 use super::super::dns::{resolve, Answer};
 use super::super::map::RelayNode;
 use super::super::node::{token, RELAY};
 use super::super::random;
 use super::super::stream::{Stream, Tunnel};
+use super::comeback::Ending;
 use super::{Former, Relays, Slot, Target, Unknown, FORMER, MUTE};
 
-/// First and last pause between attempts to connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// After so many failures a region that is not home is tried more seldom.
-const PATIENCE: u32 = 12;
-const SELDOM: Duration = Duration::from_secs(60);
+/// A relay that restarts may ask us to stay away for so long, and no longer.
+const LONGEST_ASKED: Duration = Duration::from_secs(5);
 /// So often WebSocket may fail before the plain upgrade is tried again.
 const WEBSOCKET_FAILURES: u32 = 3;
 
@@ -39,7 +36,7 @@ impl Relays {
             }
         }
         let slot = self.slots.entry(region).or_default();
-        (slot.retry_at, slot.targets) = (None, targets);
+        (slot.retry_at, slot.targets, slot.cost) = (None, targets, Cost::Nothing);
         slot.trying_since.get_or_insert(now);
         if !slot.targets.is_empty() {
             self.next_target(now, region);
@@ -56,8 +53,7 @@ impl Relays {
     /// Where a node can be reached, through a proxy where there is one.
     pub fn targets(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, Unknown> {
         let mut targets = self.addressed(now, node)?;
-        let mute = |v6: bool| self.mute[usize::from(v6)].is_some_and(|at| now.duration_since(at) < MUTE);
-        targets.sort_by_key(|target| mute(target.to.is_ipv6()));
+        targets.sort_by_key(|target| silent(&self.mute, now, target));
         Ok(targets)
     }
 
@@ -109,7 +105,7 @@ impl Relays {
                 (slot.v6, slot.attempt_at) = (target.to.is_ipv6(), Some(now));
                 (slot.link, slot.node) = (Some(link), Some(target.node));
             }
-            Err(reason) => self.lost(now, region, Ended::because(reason)),
+            Err(reason) => self.lost(now, region, Ended { cost: Cost::Nothing, ..Ended::because(reason) }),
         }
     }
 
@@ -163,9 +159,14 @@ impl Relays {
             self.forget_withdrawn(region);
             return;
         }
+        slot.cost = slot.cost.max(ended.cost);
         if !was_open && slot.switch_transport(&ended, was_websocket) {
             self.connect(now, region);
             return;
+        }
+        if ended.cost == Cost::Refusal {
+            // The relay's machine is there: a family that leads nowhere would not find more.
+            slot.targets.retain(|target| !silent(&self.mute, now, target));
         }
         if !was_open && !slot.targets.is_empty() {
             self.next_target(now, region);
@@ -173,13 +174,14 @@ impl Relays {
         }
         slot.failures = if was_open { 0 } else { slot.failures.saturating_add(1) };
         slot.failed_at = Some(now);
-        let last = if home || slot.failures < PATIENCE { LAST_PAUSE } else { SELDOM };
-        let pause = FIRST_PAUSE.saturating_mul(1 << slot.failures.min(10)).min(last);
-        // Jitter, so that the clients of a relay that restarts do not come back all at once.
-        let pause = pause.mul_f64(0.5 + random::fraction());
-        slot.retry_at = Some(now + ended.reconnect_in.map_or(pause, |asked| asked.min(LAST_PAUSE) + pause));
-        // In a long outage look ever more seldom.
-        self.home_lost |= home && (was_open || slot.failures.is_power_of_two());
+        let ending = match was_open {
+            true => Ending::Lost,
+            false if slot.cost < Cost::More => Ending::Refused,
+            false => Ending::Failed,
+        };
+        let pause = slot.comeback.ended(now, ending, home).mul_f64(0.5 + random::fraction());
+        slot.retry_at = Some(now + ended.reconnect_in.map_or(pause, |asked| asked.min(LONGEST_ASKED) + pause));
+        self.home_lost |= home && slot.comeback.take_look(now);
         let news = was_open || slot.error != ended.reason;
         slot.error = ended.reason;
         self.note_open();
@@ -246,9 +248,17 @@ impl Relays {
     }
 }
 
+/// Whether addresses of a target's family did not answer lately.
+fn silent(mute: &[Option<Instant>; 2], now: Instant, target: &Target) -> bool {
+    mute[usize::from(target.to.is_ipv6())].is_some_and(|at| now.saturating_duration_since(at) < MUTE)
+}
+
 impl Slot {
     /// After a failed attempt: says whether another transport is worth a try at once.
     fn switch_transport(&mut self, ended: &Ended, was_websocket: bool) -> bool {
+        if ended.cost < Cost::More {
+            return false; // it says nothing of either
+        }
         if !was_websocket && self.websocket.is_none() {
             let reason = ended.websocket_reason.clone().or_else(|| ended.suspicious.then(|| ended.reason.clone()));
             self.websocket_proven = ended.websocket_reason.is_some();

@@ -14,6 +14,7 @@ use super::super::derp::{Arrivals, Link};
 use super::super::interfaces;
 use super::super::node::{token, RELAY};
 use super::super::roam::source_to;
+use super::comeback::Comeback;
 use super::{Relays, Rival, RIVAL};
 
 /// Why a link is given up whose address is gone.
@@ -78,7 +79,7 @@ impl Relays {
         if !open {
             // Another network may let the plain upgrade through.
             (slot.websocket, slot.websocket_proven) = (None, false);
-            slot.failures = 0;
+            (slot.failures, slot.comeback) = (0, Comeback::default());
             slot.retry_at = slot.retry_at.map(|_| now);
         }
         let Some(link) = &mut slot.link else { return };

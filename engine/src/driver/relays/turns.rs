@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event as Ready;
 
-use super::super::derp::{Arrivals, Ended, Link, Note};
+use super::super::derp::{Arrivals, Cost, Ended, Link, Note};
 use super::super::map::DerpMap;
 use super::super::node::Node;
 use super::super::peers::{Peer, PeerId};
@@ -85,6 +85,7 @@ impl Relays {
                 Note::Open => {
                     (slot.failures, slot.failed_at, slot.error) = (0, None, String::new());
                     (slot.trying_since, slot.slow) = (None, false);
+                    slot.comeback.opened(now);
                     self.returned |= std::mem::take(&mut slot.returning);
                     slot.websocket_proven |= slot.websocket.is_some();
                     slot.targets.clear();
@@ -216,10 +217,12 @@ impl Relays {
 }
 
 impl super::Slot {
-    /// When the next address is tried, while there is one.
+    /// When the next address is tried, while there is one, or the first one again.
     fn tcp_limit(&self) -> Option<Instant> {
-        let trying = self.link.as_ref().is_some_and(|link| !link.open()) && !self.targets.is_empty();
-        self.attempt_at.filter(|_| trying).map(|at| at + TCP_LIMIT)
+        let link = self.link.as_ref().filter(|link| !link.open())?;
+        // Where another address refused, the relay is likely to be back there before a silent one answers.
+        let others = !self.targets.is_empty() || (self.cost == Cost::Refusal && !link.stands());
+        self.attempt_at.filter(|_| others).map(|at| at + TCP_LIMIT)
     }
 }
 

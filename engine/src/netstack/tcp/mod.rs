@@ -18,7 +18,7 @@ mod transmit;
 use std::time::{Duration, Instant};
 
 use receiver::Receiver;
-pub use segment::{refuse, Segment, HEADERS};
+pub use segment::{refuse, Options, Segment, HEADERS};
 use segment::{Writer, ACK, FIN, MAX_BLOCKS, RST, SYN};
 use sender::{Sender, FIRST};
 

@@ -78,7 +78,7 @@ impl<'a> Segment<'a> {
 
 impl Options {
     /// Read options; what cannot be understood ends the reading.
-    fn parse(mut bytes: &[u8]) -> Self {
+    pub fn parse(mut bytes: &[u8]) -> Self {
         let mut options = Self::default();
         loop {
             match bytes {
