@@ -2,6 +2,7 @@
 
 mod base64;
 mod capture;
+mod carrier;
 mod certificate;
 mod datagrams;
 pub(crate) mod derp;

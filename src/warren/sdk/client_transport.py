@@ -269,7 +269,7 @@ class Transport:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with self._deadline(CONNECT_SECONDS):
             try:
-                return await connecting.connect(host, port, self.tls_context)
+                return await connecting.connect(host, port, self.tls_context, trust=self.tls.context)
             except OSError as error:  # includes ssl.SSLError
                 cause = error.__cause__ or error
                 raise Unavailable(f"cannot reach {self.url}: {_reason(cause)}", hint=_advice(cause)) from error
