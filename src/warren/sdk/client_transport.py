@@ -177,7 +177,7 @@ class Transport:
         with self._deadline(timeout_seconds):
             async with self.exchange(method, path, query=query, body=body, headers=headers) as (parser, stream):
                 while not parser.done:
-                    await _read_into(parser, stream)
+                    await read_into(parser, stream)
                 return Answer(parser.status, parser.headers, parser.take())
 
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncGenerator[bytes]:
@@ -196,7 +196,7 @@ class Transport:
                     yield line
                 if parser.done:
                     return
-                await _read_into(parser, stream)
+                await read_into(parser, stream)
 
     @asynccontextmanager
     async def exchange(
@@ -357,7 +357,12 @@ async def _ask(stream: ByteStream, request: bytes) -> ResponseParser:
     return parser
 
 
-async def _read_into(parser: ResponseParser, stream: ByteStream) -> None:
+async def read_into(parser: ResponseParser, stream: ByteStream) -> None:
+    """Read more of an answer.
+
+    Raises:
+        Unavailable: the connection broke, or ended too early.
+    """
     try:
         parser.feed(await stream.receive(READ_SIZE))
     except anyio.EndOfStream:
