@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -148,6 +151,29 @@ def test_a_proxy_that_says_nothing_has_a_limit() -> None:
         port = silent.getsockname()[1]
         said = refusal({"https": f"socks5://127.0.0.1:{port}"})
         assert said == f"the proxy socks5://127.0.0.1:{port} did not open a tunnel to the relay within 10 s"
+
+
+@pytest.mark.parametrize("program", ["tinyproxy", "stunnel", "microsocks", "ssh"])
+def test_proxies_that_others_wrote(program: str) -> None:
+    needed = {program, "tinyproxy"} if program == "stunnel" else {program}
+    if missing := [each for each in needed if shutil.which(each) is None]:
+        pytest.skip(f"{' and '.join(missing)} is not installed")
+    own = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+    ]
+    if subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not allow namespaces, or has no `ip`")
+    words = [*own, sys.executable, "-m", "tests.integration.engine.stock_proxies", program]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["carried"]), done.stderr
 
 
 def _port_without_listener() -> int:
