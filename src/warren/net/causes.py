@@ -113,7 +113,7 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         ),
         "proxy-in-use": Cause(
             _N,
-            "A proxy stands between this machine and the server.",
+            "A proxy stands between this machine and the server or its relays.",
             "Nothing, while it works. A proxy carries no UDP: direct connections need UDP past it.",
             Actor.NOBODY,
         ),
