@@ -21,7 +21,7 @@ mod packets;
 mod peers;
 mod pings;
 mod portmap;
-mod proxy;
+pub(crate) mod proxy;
 mod random;
 mod relays;
 mod roam;

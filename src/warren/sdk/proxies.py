@@ -115,7 +115,8 @@ def parse(text: str) -> Proxy:
         scheme_text, rest = "http", text
     authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
     login_text, at, host_text = authority.rpartition("@")
-    shown = f"{scheme_text}://{'…@' if at else ''}{host_text}"
+    _, secret, after = rest.rpartition("@")  # whatever it is, nothing before the last @ is shown
+    shown = f"{scheme_text}://{'…@' if secret else ''}{after}"
 
     def unusable(why: str) -> Invalid:
         return Invalid(f"the proxy `{shown}` cannot be used: {why}", hint="check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY")

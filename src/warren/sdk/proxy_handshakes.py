@@ -17,6 +17,8 @@ from warren.sdk.proxies import Login, Proxy, Scheme, place
 MAX_ANSWER_BYTES = 16 << 10
 """An HTTP proxy's answer with longer headers is not one."""
 _PIECE = 4096
+_MAX_QUOTED = 200
+"""Of a proxy's words reach a person, and nothing that a terminal would obey."""
 _TLS_ALERT = b"\x15"
 
 _SOCKS = 5
@@ -129,6 +131,7 @@ class Connect:
             raise RemoteProtocolError(f"{name} is no HTTP proxy")
         if status.startswith("2"):
             return
+        rest = "".join(letter for letter in rest[:_MAX_QUOTED] if letter.isprintable())
         if status == "407":
             raise Unavailable(f"the proxy {name} wants another name or password ({rest})", hint=_into_url(self._proxy))
         raise Unavailable(

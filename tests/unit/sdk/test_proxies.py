@@ -71,6 +71,7 @@ def test_no_password_is_shown() -> None:
         "socks4://me:secret@host:1",
         "http://me:secret@host:x",
         "http://me:secret@",
+        "http://me:secret/x@host",
         "socks5://:secret@host",
         "http://host:0",
         "http://host:65536",

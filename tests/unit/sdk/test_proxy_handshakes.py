@@ -52,7 +52,9 @@ def test_socks_with_a_login_and_addresses() -> None:
     [
         ("http://p", [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"], Unavailable, "name or password"),
         ("https://p", [b"HTTP/1.0 403 Forbidden\r\n\r\n"], Unavailable, r"https://p:443 did not .* \(403 Forbidden"),
+        ("http://p", [b"HTTP/1.1 500 \x1b]0;x" + b"y" * 999 + b"\r\n\r\n"], Unavailable, r"\(500 ]0;xy{180,200}\)$"),
         ("http://p", [b"SSH-2.0-x\r\n"], RemoteProtocolError, "p:80 is no HTTP proxy"),
+        ("http://p", [b"\x05HTTP/1.1 200 OK\r\n\r\n"], RemoteProtocolError, "p:80 is no HTTP proxy"),
         ("http://p", [b"\x15\x03\x01"], RemoteProtocolError, "write https://"),
         ("http://p", [b"H" * proxy_handshakes.MAX_ANSWER_BYTES], Unavailable, "without end"),
         ("socks5://p", [b"\5\xff"], Unavailable, "wants a name and a password"),

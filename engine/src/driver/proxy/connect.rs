@@ -6,6 +6,8 @@ use super::{place, Proxy, Scheme};
 const MAX_ANSWER: usize = 16 << 10;
 /// Bytes taken at a time. Nothing follows the answer before we speak again, so that more than the answer may be asked for.
 const PIECE: usize = 4096;
+/// So many of a proxy's words reach a person, and nothing that a terminal would obey.
+const MAX_QUOTED: usize = 200;
 /// The first byte of a TLS record with an alert.
 const TLS_ALERT: u8 = 0x15;
 
@@ -50,9 +52,10 @@ impl Connect {
     fn check(&self, head: &[u8]) -> Result<(), String> {
         let proxy = &self.proxy;
         let text = String::from_utf8_lossy(head);
-        let line = text.split("\r\n").next().unwrap_or_default().trim();
+        let line = text.split("\r\n").next().unwrap_or_default();
         let status: Option<u16> =
             line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let line: String = line.trim().chars().filter(|letter| !letter.is_control()).take(MAX_QUOTED).collect();
         match status {
             Some(200..=299) => Ok(()),
             Some(407) => Err(format!("the proxy {proxy} wants another name or password (407): put them into its URL")),
@@ -106,6 +109,8 @@ mod tests {
         assert!(refused("http://p", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").contains("password"));
         assert!(refused("http://p", b"HTTP/1.0 403 Forbidden\r\n\r\n").contains("forbids"));
         assert!(refused("https://p", b"HTTP/1.1 502 Bad Gateway\r\nx: y\r\n\r\n").contains("https://p:443 did not"));
+        let long = [b"HTTP/1.1 500 \x1b]0;", &[b'x'; 999][..], b"\r\n\r\n"].concat();
+        assert!(refused("http://p", &long).len() < 300 && !refused("http://p", &long).contains('\x1b'));
         assert!(refused("http://p", b"SSH-2.0").contains("no HTTP proxy"));
         assert!(refused("http://p", b"\x15\x03\x01").contains("write https://"));
         assert!(refused("http://p", &[b'H'; MAX_ANSWER]).contains("without end"));
