@@ -27,9 +27,14 @@ def proxies() -> Proxies:
 
 
 async def connect(
-    host: str, port: int, tls: ssl.SSLContext | None, *, trust: Callable[[], ssl.SSLContext] | None = None
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    *,
+    trust: Callable[[], ssl.SSLContext] | None = None,
+    server_name: str = "",
 ) -> ByteStream:
-    """Connect to a server; `tls` for a server that speaks it.
+    """Connect to a server; `tls` for a server that speaks it, `server_name` where its certificate has another name.
 
     A proxy that speaks TLS must be trusted by the same context, or by what `trust` makes where the server has none.
 
@@ -42,13 +47,15 @@ async def connect(
     if proxy is None:
         if tls is None:
             return await anyio.connect_tcp(host, port)
-        return await anyio.connect_tcp(host, port, ssl_context=tls, tls_standard_compatible=False)
+        return await anyio.connect_tcp(
+            host, port, ssl_context=tls, tls_hostname=server_name or None, tls_standard_compatible=False
+        )
     stream = await _reach(proxy, tls, trust)
     try:
         await shake_hands(stream, proxy, host, port)
         if tls is None:
             return stream
-        return await TLSStream.wrap(stream, hostname=host, ssl_context=tls, standard_compatible=False)
+        return await TLSStream.wrap(stream, hostname=server_name or host, ssl_context=tls, standard_compatible=False)
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
