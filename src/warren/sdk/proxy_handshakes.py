@@ -132,12 +132,27 @@ class Connect:
         if status.startswith("2"):
             return
         rest = "".join(letter for letter in rest[:_MAX_QUOTED] if letter.isprintable())
+        if status == "407" and (schemes := _only_other_schemes(head)):
+            raise Unavailable(
+                f"the proxy {name} wants a login by {schemes}, and only Basic is spoken here ({rest})",
+                hint="put a helper in between that speaks it, such as px or cntlm",
+            )
         if status == "407":
             raise Unavailable(f"the proxy {name} wants another name or password ({rest})", hint=_into_url(self._proxy))
         raise Unavailable(
             f"the proxy {name} did not open a tunnel ({rest})",
             hint="ask the proxy's administrator to allow CONNECT, or name the server in NO_PROXY",
         )
+
+
+def _only_other_schemes(head: bytes) -> str:
+    """Name the ways to log in that a proxy offers, where `Basic` is none of them (RFC 9110 §11.7.1)."""
+    lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n"))
+    offers = (value.split() for name, _, value in lines if name.lower() == "proxy-authenticate")
+    schemes = [words[0].rstrip(",") for words in offers if words]
+    if any(scheme.lower() == "basic" for scheme in schemes):
+        return ""
+    return "".join(letter for letter in " or ".join(schemes)[:_MAX_QUOTED] if letter.isprintable())
 
 
 class Socks:

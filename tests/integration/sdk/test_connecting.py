@@ -14,6 +14,7 @@ from tests.integration.engine.proxy_server import ProxyServer, SocksServer
 from tests.integration.engine.test_paths import certificate
 from warren.errors import Unavailable
 from warren.rpc import websocket
+from warren.sdk.client import Client
 from warren.sdk.client_transport import TLSOptions, Transport
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +113,19 @@ async def test_a_proxy_is_reached_by_tls_and_must_be_trusted(monkeypatch: pytest
             with pytest.raises(Unavailable, match="no TLS with the proxy") as error:
                 await Transport(f"http://warren.invalid:{port}", tls=trusting).request("GET", "/")
             assert "write http://" in error.value.hint
+
+
+async def test_websockets_without_tls_trust_the_same_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown, pem = certificate("127.0.0.1", tmp_path)
+    (tmp_path / "ca.pem").write_bytes(pem)
+    async with serve(reply, "127.0.0.1", 0) as served:
+        port = next(iter(served.sockets)).getsockname()[1]
+        with ProxyServer(names=NAMES, tls=shown) as proxy:
+            use_proxy(monkeypatch, f"https://127.0.0.1:{proxy.port}")
+            client = Client(f"http://warren.invalid:{port}", tls=TLSOptions(ca_file=str(tmp_path / "ca.pem")))
+            async with websocket.connect(f"ws://warren.invalid:{port}/", headers={}, tls=client.trust) as stream:
+                await stream.send(b"word")
+                assert await stream.receive() == b"word"
 
 
 async def test_websockets_by_tls_inside_of_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

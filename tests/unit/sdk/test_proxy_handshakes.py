@@ -51,6 +51,18 @@ def test_socks_with_a_login_and_addresses() -> None:
     ("url", "answers", "error", "said"),
     [
         ("http://p", [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"], Unavailable, "name or password"),
+        (
+            "http://p",
+            [b"HTTP/1.1 407 No\r\nproxy-authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n"],
+            Unavailable,
+            "wants a login by Negotiate or NTLM, and only Basic",
+        ),
+        (
+            "http://p",
+            [b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: basic realm=x\r\n\r\n"],
+            Unavailable,
+            "another name or password",
+        ),
         ("https://p", [b"HTTP/1.0 403 Forbidden\r\n\r\n"], Unavailable, r"https://p:443 did not .* \(403 Forbidden"),
         ("http://p", [b"HTTP/1.1 500 \x1b]0;x" + b"y" * 999 + b"\r\n\r\n"], Unavailable, r"\(500 ]0;xy{180,200}\)$"),
         ("http://p", [b"SSH-2.0-x\r\n"], RemoteProtocolError, "p:80 is no HTTP proxy"),

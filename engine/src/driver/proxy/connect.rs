@@ -58,7 +58,13 @@ impl Connect {
         let line: String = line.trim().chars().filter(|letter| !letter.is_control()).take(MAX_QUOTED).collect();
         match status {
             Some(200..=299) => Ok(()),
-            Some(407) => Err(format!("the proxy {proxy} wants another name or password (407): put them into its URL")),
+            Some(407) => match only_other_schemes(&text) {
+                Some(schemes) => Err(format!(
+                    "the proxy {proxy} wants a login by {schemes} (407), and only Basic is spoken here: put a helper in \
+                     between that speaks it (px, cntlm)"
+                )),
+                None => Err(format!("the proxy {proxy} wants another name or password (407): put them into its URL")),
+            },
             Some(403 | 405) => Err(format!("the proxy {proxy} forbids a tunnel to the relay ({line})")),
             Some(_) => Err(format!("the proxy {proxy} did not open a tunnel to the relay ({line})")),
             None if !self.tls && head.first() == Some(&TLS_ALERT) => {
@@ -67,6 +73,18 @@ impl Connect {
             None => Err(format!("{proxy} is no HTTP proxy")),
         }
     }
+}
+
+/// The ways to log in that a proxy offers, where `Basic` is none of them (RFC 9110 §11.7.1).
+fn only_other_schemes(head: &str) -> Option<String> {
+    let offers = head.split("\r\n").filter_map(|line| line.split_once(':'));
+    let offers = offers.filter(|(name, _)| name.eq_ignore_ascii_case("proxy-authenticate"));
+    let schemes = offers.filter_map(|(_, value)| value.split_whitespace().next());
+    let schemes: Vec<&str> = schemes.map(|scheme| scheme.trim_end_matches(',')).collect();
+    if schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
+        return None;
+    }
+    Some(schemes.join(" or ").chars().filter(|letter| !letter.is_control()).take(MAX_QUOTED).collect())
 }
 
 #[cfg(test)]
@@ -107,6 +125,10 @@ mod tests {
         assert_eq!(judged("http://p", b"HTTP/1.1 200 Connection established\r\n"), None);
         let refused = |url, answer| judged(url, answer).expect("an end").expect_err("refused");
         assert!(refused("http://p", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").contains("password"));
+        let ntlm = b"HTTP/1.1 407 No\r\nproxy-authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n";
+        assert!(refused("http://p", ntlm).contains("wants a login by Negotiate or NTLM (407), and only Basic"));
+        let basic = b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: basic realm=\"x\"\r\n\r\n";
+        assert!(refused("http://p", basic).contains("another name or password"));
         assert!(refused("http://p", b"HTTP/1.0 403 Forbidden\r\n\r\n").contains("forbids"));
         assert!(refused("https://p", b"HTTP/1.1 502 Bad Gateway\r\nx: y\r\n\r\n").contains("https://p:443 did not"));
         let long = [b"HTTP/1.1 500 \x1b]0;", &[b'x'; 999][..], b"\r\n\r\n"].concat();
