@@ -125,10 +125,12 @@ def parse(text: str) -> Proxy:
     if scheme is None:
         raise unusable("its URL must begin with http://, https://, socks5:// or socks5h://")
     host, port_text = proxy_exceptions.split_port(host_text)
-    if port_text and not (port_text.isdecimal() and 0 < int(port_text) < 65536):
+    if port_text and not (port_text.isascii() and port_text.isdecimal() and 0 < int(port_text) < 65536):
         raise unusable("its port is no port")
     if not host or not host.isprintable() or " " in host:
         raise unusable("it names no host")
+    if ":" in host and not host_text.startswith("["):
+        raise unusable("an IPv6 address stands in brackets")
     login = _login(login_text) if at else None
     if scheme is Scheme.SOCKS and login is not None and not _fits_socks(login):
         raise unusable("SOCKS takes names of 1 to 255 bytes and passwords of up to 255")

@@ -1,6 +1,11 @@
 """What is said to a proxy, and what is made of its answers."""
 
+from itertools import cycle
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from warren.errors import Invalid, RemoteProtocolError, Unavailable, WarrenError
 from warren.sdk import proxy_handshakes
@@ -89,3 +94,40 @@ def test_what_a_proxy_refuses_is_said(url: str, answers: list[bytes], error: typ
 def test_a_name_that_does_not_fit_is_refused() -> None:
     with pytest.raises(Invalid, match="too long"):
         talk("socks5://p", "x" * 256)
+
+
+def ended(url: str, pieces: list[bytes]) -> tuple[bytes, bool | str]:
+    """Talk with a proxy that says this: all that was said to it, and whether the way is open or why not."""
+    handshake = proxy_handshakes.begin(parse(url), "relay.local", 443)
+    said, is_open = b"", False
+    for piece in pieces:
+        rest = piece
+        while rest and not is_open:
+            said += handshake.take_output()
+            wanted = handshake.wanted
+            try:
+                is_open = handshake.feed(rest[:wanted])
+            except (Unavailable, RemoteProtocolError) as error:
+                return said, str(error)
+            rest = rest[wanted:]
+    return said, is_open
+
+
+SEEDS = [path.read_bytes()[9:] for path in sorted((Path(__file__).parents[2] / "vectors/corpus/proxy").iterdir())]
+
+
+@given(
+    st.sampled_from(["http://p", "https://me:x@p", "socks5://p", "socks5://me:x@p"]),
+    st.one_of(st.sampled_from(SEEDS), st.binary(max_size=64), st.binary(max_size=24).map(lambda tail: b"\5\0" + tail)),
+    st.lists(st.integers(1, 7), min_size=1, max_size=8),
+)
+def test_it_ends_the_same_however_the_answer_is_cut(url: str, answer: bytes, lengths: list[int]) -> None:
+    pieces: list[bytes] = []
+    for length in cycle(lengths):
+        if not answer:
+            break
+        pieces.append(answer[:length])
+        answer = answer[length:]
+    said, end = ended(url, pieces)
+    assert (said, end) == ended(url, [b"".join(pieces)])
+    assert isinstance(end, bool) or (len(end) < 1000 and end.isprintable())
