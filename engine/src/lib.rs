@@ -3,6 +3,7 @@
 //! Three rings: `wire`, `tunnel`, `netstack` and `path` are pure (no sockets, threads or clock; `now` is passed in),
 //! `driver`, `relay`, `tls` and `impair` own sockets and threads, `python` is the only part that names PyO3.
 
+mod aead;
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -16,6 +17,7 @@ mod offload;
 pub mod path;
 mod python;
 pub mod relay;
+mod span;
 pub mod tls;
 mod tunnel;
 pub mod wire;

@@ -187,3 +187,14 @@ def test_a_tailscale_node_and_ours_speak_every_protocol(both: Both) -> None:
     assert stats.direct is not relayed
     pinged = both.theirs.ask(ping="disco")
     assert bool(pinged["endpoint"]) is not relayed, pinged
+
+
+@pytest.mark.parametrize("both", ["direct", "relayed"], indirect=True)
+def test_a_tailscale_node_may_begin_the_handshake(both: Both) -> None:
+    assert both.ours.engine.peers()[0].last_handshake_age_seconds is None
+    assert "seconds" in both.theirs.ask(ping="TSMP")
+    assert both.ours.engine.peers()[0].last_handshake_age_seconds is not None
+    # What we send now goes under the keys that they asked for.
+    token = both.ours.engine.ping(both.key, kind="tunnel")
+    pong = both.ours.wait(lambda event: event if getattr(event, "token", 0) == token else None)
+    assert isinstance(pong, _engine.Pong), pong

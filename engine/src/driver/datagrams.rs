@@ -14,9 +14,9 @@ use super::local;
 use super::node::{token, Node, DATAGRAM};
 use super::peers::PeerId;
 use super::random;
-use crate::netstack::device::Span;
 use crate::netstack::fragment;
 use crate::netstack::packet::{self, Ends, Inner, UDP_HEADER};
+use crate::span::Span;
 
 /// A forwarded flow without packets ends after this.
 const IDLE: Duration = Duration::from_secs(120);
@@ -185,7 +185,7 @@ impl Node {
             }
             turns += 1;
             if turns % TURN == 0 {
-                self.wire.flush(now);
+                self.flush(now);
             }
         }
         self.datagrams.buffer = buffer;

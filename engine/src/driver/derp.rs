@@ -64,6 +64,14 @@ impl Arrivals {
     pub fn opened(&self) -> bool {
         self.notes.iter().any(|note| matches!(note, Note::Open))
     }
+
+    /// What peers sent, with their keys.
+    pub fn packets(&self) -> impl Iterator<Item = (&Key, &[u8])> {
+        self.notes.iter().filter_map(|note| match note {
+            Note::Packet { from, span } => Some((from, &self.bytes[span.clone()])),
+            _ => None,
+        })
+    }
 }
 
 /// Why a connection ended.

@@ -16,9 +16,9 @@ use super::local;
 use super::node::{token, Node, FLOW};
 use super::outbox::Event;
 use super::peers::PeerId;
-use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
 use crate::netstack::{FlowId, Stage};
+use crate::span::Span;
 
 /// What one connection may put on its way in one go.
 const BURST: usize = 256 << 10;
@@ -145,7 +145,6 @@ impl Node {
     /// A TCP segment for us stands in the slab.
     pub fn portable_on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
         if let Some(id) = self.netstack.find(&ends) {
-            self.slab.used = span.end; // it stays there until the end of the batch
             if self.netstack.enqueue(id, span) {
                 self.flows.fed.push_back(id);
             }

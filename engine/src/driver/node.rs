@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event as Ready;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -14,11 +14,12 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use super::capture::Capture;
 use super::datagrams::Datagrams;
 use super::flows::Flows;
+use super::incoming::Slab;
 use super::kernel::KernelStack;
 use super::loopback::Attempts;
 use super::netcheck::Netcheck;
 use super::outbox::Outbox;
-use super::packets::Slab;
+use super::outgoing::Outgoing;
 use super::peers::Peers;
 use super::relays::Relays;
 use super::roam::Watch;
@@ -29,7 +30,7 @@ use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::{Netstack, Options};
 use crate::path::Source;
-use crate::tunnel::Gate;
+use crate::tunnel::{Gate, Identity, Sources};
 use crate::wire::keys;
 
 pub const WAKE: Token = Token(0);
@@ -115,6 +116,7 @@ impl Wire {
 /// One node of the network, on its own thread.
 pub struct Node {
     pub config: Config,
+    pub identity: Arc<Identity>,
     pub public_key: keys::Key,
     pub disco_public_key: keys::Key,
     poll: Poll,
@@ -138,7 +140,7 @@ pub struct Node {
     pub totals: Totals,
     pub slab: Slab,
     pub out: Batch,
-    pub sealed: Vec<u8>,
+    pub outgoing: Outgoing,
     inbox: Inbox,
     udp_readable: [bool; 2],
     tick_at: Instant,
@@ -163,6 +165,7 @@ impl Node {
         let kernel = kernel.map(|kernel| KernelStack::new(kernel, &registry).map(Box::new)).transpose();
         let kernel = kernel.map_err(|error| format!("no poll: {error}"))?;
         let public_key = keys::public_key(&config.private_key);
+        let identity = Identity::new(&config.private_key, Sources { random: random::fill, wall: time_of_day });
         let relays = Relays::new(&config, public_key, &registry, outbox.clone(), courier.clone())?;
         Ok(Self {
             public_key,
@@ -173,7 +176,8 @@ impl Node {
             courier,
             wire: Wire { udp4, udp6, relays },
             peers: Peers::new(),
-            gate: Gate::new(&public_key),
+            gate: Gate::new(now, identity.clone()),
+            identity,
             netstack: Netstack::new(now, options),
             kernel,
             reassembly: Reassembly::default(),
@@ -186,7 +190,7 @@ impl Node {
             totals: Totals::default(),
             slab: Slab::new(),
             out: Batch::default(),
-            sealed: Vec::new(),
+            outgoing: Outgoing::new(),
             inbox: Inbox::new(),
             udp_readable: [false; 2],
             tick_at: now,
@@ -218,7 +222,7 @@ impl Node {
         while self.ending() && Instant::now() < until && self.turn(&mut events, LOOK_AT_ENDING) {}
         self.reset_everything(Instant::now());
         self.netcheck.portmap.release();
-        self.wire.flush(Instant::now());
+        self.flush(Instant::now());
     }
 
     /// Wait for something to do, at most so long, and do it; false when that is impossible.
@@ -310,7 +314,6 @@ impl Node {
         }
         let waited_for = !self.pings.is_empty() || self.opening();
         self.tick_at = now + if waited_for { QUICK_TICK } else { TICK };
-        self.gate.tick();
         self.tick_clock(now);
         self.tick_sessions(now);
         self.tick_pings(now);
@@ -326,7 +329,7 @@ impl Node {
         while let Some(id) = self.peers.next_touched() {
             self.drain_path(now, id);
         }
-        self.wire.flush(now);
+        self.flush(now);
         self.note_refusals(now);
         self.feed_starved(now);
         self.feed_held(now);
@@ -342,8 +345,8 @@ impl Node {
                 let udp = if family == 0 { &self.wire.udp4 } else { &self.wire.udp6 };
                 match udp.as_ref().map(|udp| udp.receive(&mut inbox)) {
                     Some(Ok(count)) => {
-                        for (from, datagram) in inbox.datagrams(count) {
-                            self.on_udp(now, from, datagram);
+                        for (from, datagrams) in inbox.datagrams(count) {
+                            self.on_udp(now, from, datagrams);
                         }
                         self.inbox = inbox;
                         self.end_of_batch(now);
@@ -368,7 +371,7 @@ impl Node {
         }
         self.feed_kernel(now);
         self.slab.used = 0;
-        self.wire.flush(now);
+        self.flush(now);
     }
 
     /// The network changed: new sockets, and everything that depends on them is proven again.
@@ -413,6 +416,11 @@ impl Node {
         totals.udp_flows = self.datagrams.len() as u64;
         totals
     }
+}
+
+/// The time since 1970 began.
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Bind both families, on one port where that is possible.

@@ -29,16 +29,13 @@ const ACTIVE: Duration = Duration::from_secs(45);
 const SILENT: Duration = Duration::from_millis(300);
 /// After this without a packet only a session's end is awaited: keepalives are due after 10 s, retries after 5 s.
 const QUIET: Duration = Duration::from_secs(20);
-/// After this nothing is left of a session (three times 180 s, and some more).
-const FORGOTTEN: Duration = Duration::from_secs(600);
+/// After this nothing is left of a session: keys end after 180 s, handshakes after 90 s.
+const FORGOTTEN: Duration = Duration::from_secs(300);
 /// Ticks between two looks at a quiet session.
 const SELDOM: usize = 10;
-/// A session whose timers nobody looked at for longer than this has to be told what time it is before it is used.
-const STALE: Duration = Duration::from_secs(15);
 /// First byte of WireGuard messages.
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
-const DATA: u8 = 4;
 
 /// Names a peer for as long as it is known; names are used again.
 pub type PeerId = usize;
@@ -71,8 +68,6 @@ pub struct Peer {
     /// From which of our addresses packets to a direct endpoint leave.
     pub source: Option<IpAddr>,
     sent_at: Option<Instant>,
-    /// When its timers were looked at.
-    looked_at: Instant,
     /// We answered a handshake; the first data proves that the peer got the answer.
     confirming: bool,
     /// We began a handshake: when to try again, and the pause after that.
@@ -82,11 +77,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Note a valid datagram from the peer; says whether it had been silent.
-    pub fn heard(&mut self, now: Instant, from: Source, length: usize) -> bool {
+    /// Note valid datagrams from the peer, of so many bytes together; says whether it had been silent.
+    pub fn heard(&mut self, now: Instant, from: Source, datagrams: usize, bytes: usize) -> bool {
         let before = self.heard_at.replace(now);
-        self.counters.rx_bytes += length as u64;
-        self.counters.rx_packets += 1;
+        self.counters.rx_bytes += bytes as u64;
+        self.counters.rx_packets += datagrams as u64;
         self.path.handle_receive(now, from);
         before.is_none_or(|at| now.saturating_duration_since(at) >= SILENT)
     }
@@ -104,15 +99,11 @@ impl Peer {
         quiet_for < QUIET || (turn && quiet_for < FORGOTTEN)
     }
 
-    fn stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.looked_at) >= STALE
-    }
-
-    /// Note a datagram to the peer.
-    pub fn sent(&mut self, now: Instant, length: usize) {
+    /// Note datagrams to the peer, of so many bytes together.
+    pub fn sent(&mut self, now: Instant, datagrams: usize, bytes: usize) {
         self.sent_at = Some(now);
-        self.counters.tx_bytes += length as u64;
-        self.counters.tx_packets += 1;
+        self.counters.tx_bytes += bytes as u64;
+        self.counters.tx_packets += datagrams as u64;
     }
 
     /// Note that a message of ours begins a handshake.
@@ -131,12 +122,14 @@ impl Peer {
                 self.retry = None;
                 true
             }
-            (DATA, Opened::Packet(_) | Opened::Nothing) => {
-                self.retry = None;
-                std::mem::take(&mut self.confirming)
-            }
             _ => false,
         }
+    }
+
+    /// Data came, so the peer has the keys; says whether that was not known before.
+    pub fn confirmed(&mut self) -> bool {
+        self.retry = None;
+        std::mem::take(&mut self.confirming)
     }
 }
 
@@ -190,6 +183,11 @@ impl Peers {
 
     pub fn by_index(&self, index: u32) -> Option<PeerId> {
         self.by_index.get(&index).copied()
+    }
+
+    /// The machine slept this long: keys are older than they seem.
+    pub fn slept(&mut self, slept: Duration) {
+        self.slab.iter_mut().for_each(|(_, peer)| peer.session.slept(slept));
     }
 
     /// The peer to which an inner address belongs.
@@ -318,13 +316,12 @@ impl Node {
             addresses: config.addresses.clone(),
             home_region: config.home_region,
             keepalive: config.keepalive,
-            session: Session::new(&self.config.private_key, &config.key, self.peers.free_index()),
+            session: Session::new(self.identity.clone(), &config.key, self.peers.free_index()),
             path: self.new_path(now),
             counters: Counters::default(),
             heard_at: None,
             source: None,
             sent_at: None,
-            looked_at: now,
             confirming: false,
             retry: None,
             touched: false,
@@ -352,7 +349,7 @@ impl Node {
             self.reset_flows_to(now, address);
             self.datagrams_forget(address);
         }
-        self.wire.flush(now);
+        self.flush(now);
         self.wire.relays.whereabouts.forget(key);
         self.peers.by_key.remove(key);
         self.peers.unlink(id);
@@ -453,18 +450,7 @@ impl Node {
         let Some((_, pause)) = peer.retry.filter(|(at, _)| *at <= now) else { return };
         // After that WireGuard's own timers are left to themselves.
         peer.retry = (pause < LAST_RETRY).then_some((now + pause * 2, pause * 2));
-        if let Some(length) = peer.session.initiate_again(&mut buffer) {
-            self.send_sealed(now, id, None, &buffer[..length]);
-        }
-    }
-
-    /// Tell a session what time it is, if it was not told for long: boringtun's clock stands between two ticks. A
-    /// handshake after minutes of sleep or silence would be dated to their beginning, and be over at the next tick.
-    pub fn freshen(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.stale(now)) else { return };
-        peer.looked_at = now;
-        let mut buffer = [0; MAX_CONTROL + OVERHEAD];
-        if let Some(length) = peer.session.tick(&mut buffer) {
+        if let Some(length) = peer.session.initiate_again(now, &mut buffer) {
             self.send_sealed(now, id, None, &buffer[..length]);
         }
     }
@@ -477,8 +463,7 @@ impl Node {
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
             if peer.timers_due(now, id % SELDOM == turn) {
-                peer.looked_at = now;
-                if let Some(length) = peer.session.tick(&mut buffer) {
+                if let Some(length) = peer.session.tick(now, &mut buffer) {
                     self.send_sealed(now, id, None, &buffer[..length]);
                 }
             }

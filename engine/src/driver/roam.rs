@@ -115,7 +115,9 @@ impl Node {
 
     /// Once a second: see whether the machine slept, or this process did.
     pub fn tick_clock(&mut self, now: Instant) {
-        if self.watch.woke(now, slept()) {
+        let (slept, before) = (slept(), self.watch.slept);
+        if self.watch.woke(now, slept) {
+            self.peers.slept(slept.saturating_sub(before));
             self.rebind(now, WOKE);
             self.wire.relays.skip_the_past(now);
         }

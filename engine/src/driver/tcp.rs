@@ -8,8 +8,8 @@ use socket2::Socket;
 use super::flows::{ListenError, Purpose};
 use super::node::Node;
 use super::peers::PeerId;
-use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
+use crate::span::Span;
 
 impl Node {
     /// Begin a TCP connection; `Dialed` or `DialFailed` follows.

@@ -12,7 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::path::Refusal;
 
 /// One send must fit in an IP packet with its headers.
-const SLAB: usize = 65_000;
+pub const ONE_SEND: usize = 65_000;
+/// And kernels before 6.9 cut it into no more than this.
+pub const MAX_SEGMENTS: usize = 64;
 /// Wanted size of the kernel's buffers: a window of one fast connection and some more.
 const KERNEL_BUFFER: usize = 8 << 20;
 /// Bytes that may wait for a full socket before packets are dropped.
@@ -36,11 +38,11 @@ impl Inbox {
         Self { buffers: Vec::new(), metas: [RecvMeta::default(); BUFFERS] }
     }
 
-    /// The datagrams of the first `count` buffers, with their sources.
-    pub fn datagrams(&self, count: usize) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.metas.iter().zip(&self.buffers).take(count).flat_map(|(meta, buffer)| {
+    /// The datagrams of the first `count` buffers, each with its source.
+    pub fn datagrams(&self, count: usize) -> impl Iterator<Item = (SocketAddr, std::slice::Chunks<'_, u8>)> {
+        self.metas.iter().zip(&self.buffers).take(count).map(|(meta, buffer)| {
             let bytes = &buffer[..meta.len.min(buffer.len())];
-            bytes.chunks(meta.stride.max(1)).map(move |datagram| (meta.addr, datagram))
+            (meta.addr, bytes.chunks(meta.stride.max(1)))
         })
     }
 }
@@ -87,7 +89,7 @@ impl UdpPort {
         Ok(Self {
             socket,
             state,
-            slab: vec![0; SLAB + 2048],
+            slab: vec![0; ONE_SEND + 2048],
             used: 0,
             stride: 0,
             count: 0,
@@ -122,7 +124,7 @@ impl UdpPort {
 
     /// Add a datagram of at most `room` bytes to the batch; `fill` writes it and says how long it is.
     pub fn push(&mut self, to: SocketAddr, room: usize, fill: impl FnOnce(&mut [u8]) -> Option<usize>) {
-        let full = self.count >= self.state.max_gso_segments() || self.used + room > SLAB;
+        let full = self.count >= self.state.max_gso_segments() || self.used + room > ONE_SEND;
         if self.destination.is_some_and(|destination| destination != to) || full {
             self.flush();
         }
@@ -149,32 +151,41 @@ impl UdpPort {
         let Some(to) = self.destination.take() else { return };
         let length = std::mem::take(&mut self.used);
         self.count = 0;
+        let slab = std::mem::take(&mut self.slab);
+        self.transmit(to, &slab[..length], self.stride);
+        self.slab = slab;
+    }
+
+    /// Send datagrams that stand one after the other, all of `stride` bytes but the last, which may be shorter; what was
+    /// pushed before leaves first.
+    pub fn send(&mut self, to: SocketAddr, datagrams: &[u8], stride: usize) {
+        self.flush();
+        for some in datagrams.chunks(stride * self.state.max_gso_segments()) {
+            self.transmit(to, some, stride);
+        }
+    }
+
+    /// Let datagrams leave by one call, or keep them until the socket takes more.
+    fn transmit(&mut self, to: SocketAddr, datagrams: &[u8], stride: usize) {
         if self.pending.is_empty() {
-            match self.transmit(to, 0..length, self.stride) {
+            match self.try_send(to, datagrams, stride) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    let slab = std::mem::take(&mut self.slab);
-                    self.refused(to, &slab[..self.stride.min(length)], &error);
-                    self.slab = slab;
-                    return;
-                }
+                Err(error) => return self.refused(to, &datagrams[..stride.min(datagrams.len())], &error),
                 Ok(()) => return,
             }
         }
-        if self.pending_bytes + length > MAX_PENDING {
+        if self.pending_bytes + datagrams.len() > MAX_PENDING {
             self.dropped += 1;
             return;
         }
-        self.pending_bytes += length;
-        self.pending.push_back((to, self.slab[..length].to_vec(), self.stride));
+        self.pending_bytes += datagrams.len();
+        self.pending.push_back((to, datagrams.to_vec(), stride));
     }
 
     /// Send what waited for a full socket; call when it is writable.
     pub fn resume(&mut self) {
         while let Some((to, contents, stride)) = self.pending.pop_front() {
-            let segment_size = (contents.len() > stride).then_some(stride);
-            let transmit = Transmit { destination: to, ecn: None, contents: &contents, segment_size, src_ip: None };
-            match self.state.try_send((&self.socket).into(), &transmit) {
+            match self.try_send(to, &contents, stride) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.pending.push_front((to, contents, stride));
                     return;
@@ -209,8 +220,7 @@ impl UdpPort {
     /// A batch whose packets are too large for the interface is "invalid": one packet alone tells the true reason. Then
     /// it was not the fault of batching, and batching goes on.
     fn single_out(&mut self, to: SocketAddr, contents: &[u8]) -> i32 {
-        let transmit = Transmit { destination: to, ecn: None, contents, segment_size: None, src_ip: None };
-        match self.state.try_send((&self.socket).into(), &transmit) {
+        match self.try_send(to, contents, contents.len()) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 if let Ok(state) = UdpSocketState::new((&self.socket).into()) {
                     self.state = state;
@@ -221,8 +231,7 @@ impl UdpPort {
         }
     }
 
-    fn transmit(&self, to: SocketAddr, range: std::ops::Range<usize>, stride: usize) -> io::Result<()> {
-        let contents = &self.slab[range];
+    fn try_send(&self, to: SocketAddr, contents: &[u8], stride: usize) -> io::Result<()> {
         let segment_size = (contents.len() > stride).then_some(stride);
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
         self.state.try_send((&self.socket).into(), &transmit)
@@ -272,7 +281,8 @@ mod tests {
         let (mut inbox, mut received) = (Inbox::new(), Vec::new());
         while received.len() < lengths.len() {
             match right.receive(&mut inbox) {
-                Ok(count) => received.extend(inbox.datagrams(count).map(|(_, bytes)| (bytes[0], bytes.len()))),
+                Ok(count) => received
+                    .extend(inbox.datagrams(count).flat_map(|(_, all)| all).map(|bytes| (bytes[0], bytes.len()))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }

@@ -107,7 +107,7 @@ impl Peer {
             candidates: self.path.candidates(now).into_iter().map(CandidateView::from).collect(),
             history: self.path.history().map(|change| change_view(now, change)).collect(),
             inner_mtu: self.path.inner_mtu(),
-            handshake_age: self.session.handshake_age(),
+            handshake_age: self.session.handshake_age(now),
             receive_age: age(self.heard_at),
             counters: self.counters,
         }

@@ -1,14 +1,18 @@
 //! Parsers that take a whole packet.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::netstack::device::{Batch, Span};
+use crate::netstack::device::Batch;
 use crate::netstack::fragment::Reassembly;
 use crate::netstack::packet::{self, Ends, Inner, FRAGMENT, IPV6_HEADER};
 use crate::netstack::{Netstack, Options};
+use crate::span::Span;
 use crate::tunnel::tsmp::Message as Tsmp;
-use crate::tunnel::{self, Addressee, Admission, Gate, Opened, Session, MAX_CONTROL, OVERHEAD};
+use crate::tunnel::{
+    self, Addressee, Admission, Gate, Identity, Initiation, Opened, Session, Sources, MAX_CONTROL, OVERHEAD,
+};
 use crate::wire::disco::{self, Message};
 use crate::wire::keys::{self, SharedKey};
 use crate::wire::{stun, ADDRESS_LEN};
@@ -112,8 +116,14 @@ pub fn fragments(data: &[u8]) {
     }
 }
 
+/// A node whose randomness is the same in every run, so that an input always does the same.
+fn identity(private: &[u8; 32]) -> Arc<Identity> {
+    Identity::new(private, Sources { random: |bytes| bytes.fill(0x2a), wall: || Duration::from_secs(1_700_000_000) })
+}
+
 /// The messages of a handshake, and one with data.
 struct Messages {
+    at: Instant,
     ours: Session,
     theirs: Session,
     initiation: Vec<u8>,
@@ -123,19 +133,20 @@ struct Messages {
 
 impl Messages {
     fn new() -> Self {
-        let mut ours = Session::new(&OURS, &keys::public_key(&THEIRS), 7);
-        let mut theirs = Session::new(&THEIRS, &keys::public_key(&OURS), 9);
+        let now = Instant::now();
+        let mut ours = Session::new(identity(&OURS), &keys::public_key(&THEIRS), 7);
+        let mut theirs = Session::new(identity(&THEIRS), &keys::public_key(&OURS), 9);
         let (mut out, mut back) = (vec![0; 2048], vec![0; 2048]);
-        let initiation = theirs.seal(&[], &mut out).expect("there are no keys yet");
-        let Opened::Reply(response) = ours.open(None, &out[..initiation], &mut back) else { unreachable!() };
+        let initiation = theirs.seal(now, &[], &mut out).expect("there are no keys yet");
+        let Opened::Reply(response) = ours.open(now, &out[..initiation], &mut back) else { unreachable!() };
         let (initiation, response) = (out[..initiation].to_vec(), back[..response].to_vec());
-        let Opened::Reply(keepalive) = theirs.open(None, &response, &mut out) else { unreachable!() };
-        assert_eq!(ours.open(None, &out[..keepalive], &mut back), Opened::Nothing);
+        let Opened::Reply(keepalive) = theirs.open(now, &response, &mut out) else { unreachable!() };
+        assert_eq!(ours.open(now, &out[..keepalive], &mut back), Opened::Nothing);
         let mut packet = vec![0; 100];
         packet::write_ipv6(&mut packet, Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, packet::UDP);
-        let sealed = theirs.seal(&packet, &mut out).expect("there are keys");
+        let sealed = theirs.seal(now, &packet, &mut out).expect("there are keys");
         let sealed = out[..sealed].to_vec();
-        Self { ours, theirs, initiation, response, sealed }
+        Self { at: now, ours, theirs, initiation, response, sealed }
     }
 }
 
@@ -165,7 +176,7 @@ pub fn wireguard(data: &[u8]) {
     let admitted = judged(&changed);
     let receiver = if which % 4 == 1 { &mut messages.theirs } else { &mut messages.ours };
     let mut out = vec![0; changed.len().max(MAX_CONTROL) + OVERHEAD];
-    let opened = receiver.open(Some(IpAddr::from([192, 0, 2, 1])), &changed, &mut out);
+    let opened = receiver.open(messages.at, &changed, &mut out);
     if let Opened::Reply(length) = opened {
         assert!(length <= changed.len(), "{length} bytes answer {}", changed.len());
     }
@@ -182,10 +193,9 @@ fn judged(message: &[u8]) -> bool {
     if tunnel::addressee(message) != Some(Addressee::Unknown) {
         return false;
     }
-    let public = keys::public_key(&OURS);
-    let mut answer = [0; MAX_CONTROL];
-    match Gate::new(&public).admit(IpAddr::from([192, 0, 2, 1]), message, &mut answer) {
-        Admission::Admitted => tunnel::initiator(&OURS, &public, message).is_some(),
+    let (now, identity, mut answer) = (Instant::now(), identity(&OURS), [0; MAX_CONTROL]);
+    match Gate::new(now, identity.clone()).admit(now, IpAddr::from([192, 0, 2, 1]), message, &mut answer) {
+        Admission::Admitted => Initiation::read(&identity, message).is_some(),
         Admission::Cookie(length) => {
             assert!(length <= message.len());
             false

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use super::namespace::Namespace;
 use super::netlink::{Link, Netlink};
 use super::Failure;
-use crate::netstack::device::Span;
 use crate::offload::{Header, HEADER};
+use crate::span::Span;
 use crate::tunnel::OVERHEAD;
 
 /// The link that the namespace's sockets use, and the far end of a pair, which is ours.

@@ -5,9 +5,9 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
 use crate::offload::{cut, unreachable, Coalescer, Header, Segment};
+use crate::span::Span;
 
 const LEFT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
 const RIGHT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);

@@ -1,11 +1,6 @@
 //! Inner packets in one buffer: those that wait, and a batch on its way out.
 
-/// Where a packet stands in a buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Span {
-    pub start: usize,
-    pub end: usize,
-}
+use crate::span::Span;
 
 /// Inner packets one after the other in one buffer, on their way out.
 #[derive(Default)]

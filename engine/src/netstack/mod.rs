@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use device::{Batch, Span};
+use crate::span::Span;
+use device::Batch;
 use packet::Ends;
 use tcp::{Connection, Segment, State};
 

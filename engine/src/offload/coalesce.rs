@@ -3,8 +3,8 @@
 use super::checksum::{fold, pseudo};
 use super::header::Header;
 use super::segment::{Segment, ACK, CHECKSUM_AT, FIN, PSH};
-use crate::netstack::device::Span;
 use crate::netstack::packet::{IPV6_HEADER, TCP};
+use crate::span::Span;
 
 /// An IPv6 packet without jumbograms carries at most this behind its header.
 const MAX_PAYLOAD: usize = 65_535;

@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use super::segment::{CWR, PSH};
 use super::*;
-use crate::netstack::device::Span;
 use crate::netstack::packet::{checksum, write_ipv6, Ends, Inner, ICMPV6, IPV6_HEADER, TCP};
+use crate::span::Span;
 
 const A: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
 const B: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);

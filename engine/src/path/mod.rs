@@ -64,6 +64,13 @@ pub struct Route {
     pub relay: Option<Region>,
 }
 
+impl Route {
+    /// Every way that data takes.
+    pub fn ways(&self) -> impl Iterator<Item = Source> {
+        self.direct.map(Source::Udp).into_iter().chain(self.relay.map(|region| Source::Relay { region }))
+    }
+}
+
 /// The path that people are told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InUse {

@@ -232,7 +232,7 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(token / 2) else { return };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
         let ready = &mut connection.ready;
-        if token % 2 == 0 {
+        if token.is_multiple_of(2) {
             ready.tcp_read |= readable;
             ready.tcp_write |= event.is_writable() || event.is_error();
         } else {

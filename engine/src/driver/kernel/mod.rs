@@ -17,9 +17,9 @@ use slab::Slab;
 use super::node::{token, Node, DEVICE};
 use super::peers::PeerId;
 use crate::kernel::{Kernel, FRAME_ROOM};
-use crate::netstack::device::Span;
 use crate::netstack::packet::Ends;
 use crate::offload::{self, Coalescer, Header, Segment};
+use crate::span::Span;
 use connections::{Connections, Passing};
 use dials::Dial;
 use held::Held;
@@ -133,7 +133,7 @@ impl Node {
         if let Some(kernel) = &mut self.kernel {
             kernel.buffer = buffer;
         }
-        self.wire.flush(now);
+        self.flush(now);
     }
 
     fn on_device(&mut self, now: Instant, header: Header, packet: &mut [u8]) {
@@ -176,14 +176,13 @@ impl Node {
                 self.send_segment(now, peer, &header, &mut packet);
             }
         }
-        self.wire.flush(now);
+        self.flush(now);
     }
 
     /// A segment for us stands in the slab.
     pub fn kernel_on_tcp(&mut self, now: Instant, peer: PeerId, ends: Ends, opens: bool, span: Span) {
         let Some(kernel) = &mut self.kernel else { return };
         if !opens || kernel.connections.contains(&ends) {
-            self.slab.used = span.end; // it stays there until the end of the batch
             kernel.coalescer.push(&mut self.slab.bytes, span);
             return;
         }

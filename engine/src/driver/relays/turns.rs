@@ -246,14 +246,14 @@ impl Node {
                 Which::Former => self.wire.relays.former_turn(now, region, &mut arrivals),
                 Which::Rival => self.wire.relays.rival_turn(now, region, &mut arrivals),
             }
-            for note in &arrivals.notes {
-                if let Note::Packet { from, span } = note {
-                    if which != Which::Former && self.peers.by_key(from).is_some() {
-                        self.wire.relays.heard(from, region);
-                    }
-                    self.on_relayed(now, region, from, &arrivals.bytes[span.clone()]);
+            let mut last = None;
+            for from in arrivals.packets().map(|(from, _)| from) {
+                let another = last.replace(from) != Some(from);
+                if another && which != Which::Former && self.peers.by_key(from).is_some() {
+                    self.wire.relays.heard(from, region);
                 }
             }
+            self.on_relayed(now, region, arrivals.packets());
             self.end_of_batch(now);
             if arrivals.opened() {
                 self.report(Vec::new()); // WebSocket may have been forced
