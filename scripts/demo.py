@@ -383,6 +383,8 @@ def main(arguments: list[str]) -> int:
     if arguments == ["stop"] and state.exists():
         port = json.loads(state.read_text())["port"]
     place = Place(folder, port)
+    # All requests are to this machine, where `urllib` would still take the proxy of the environment.
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
     try:
         up(place) if arguments == ["up"] else stop(place)
     except DemoError as error:

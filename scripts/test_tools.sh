@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Program, and the package that has it.
-needed=(rsync:rsync nft:nftables iperf3:iperf3 ip:iproute2)
+needed=(rsync:rsync nft:nftables iperf3:iperf3 ip:iproute2 tinyproxy:tinyproxy-bin microsocks:microsocks)
 tried=.tools/.test-tools
 seconds=180 # a mirror that does not answer must not hold the tests up
 

@@ -56,8 +56,8 @@ class Engine:
 
         `stack`: "kernel", "portable" or "auto" (try the kernel's TCP, fall back; `stack_reason` says why).
         `tls_ca_pem`: authorities to trust besides the system's (or those of `SSL_CERT_FILE`).
-        `proxies`: HTTP proxies to reach relays by: `{"https": …, "http": …, "no": …}`, values as those of the variables
-        `HTTPS_PROXY` (relays with TLS), `HTTP_PROXY` (without) and `NO_PROXY`.
+        `proxies`: HTTP, HTTPS or SOCKS5 proxies to reach relays by: `{"https": …, "http": …, "no": …}`, values as those
+        of the variables `HTTPS_PROXY` (relays with TLS), `HTTP_PROXY` (without) and `NO_PROXY`.
         `port_mapping`: ask the gateway for a port that leads to us (PCP, NAT-PMP, UPnP).
         `forward_to_loopback`: a TCP or UDP port without a listener is spliced to 127.0.0.1, then [::1]
         (an agent); otherwise it is refused (a client).

@@ -35,6 +35,8 @@ FOUND = {
     "udp-blocked+udp-blocked": {"udp-blocked", "agent-udp-blocked"},
     "https-only+easy": {"udp-blocked"},
     "tls-intercept+easy": {"udp-blocked"},
+    "tls-proxy+easy": {"udp-blocked"},
+    "easy+socks-proxy": {"agent-udp-blocked"},
     "easy+v6-only": {"no-common-family"},
 }
 

@@ -64,6 +64,8 @@ def test_a_pair_gets_the_path_that_physics_allow(name: str, reports: dict[str, R
         ("easy+hard", "the peer's NAT seems to give every destination another port"),
         ("hard+hard", "the NAT on this side gives every destination another port, and the peer's seems to, too"),
         ("easy+udp-blocked", "the peer knows no public address of its own"),
+        ("socks-proxy+easy", "the peer knows no public address of its own"),
+        ("tls-proxy+easy", "the peer knows no public address of its own"),
         ("no-stun", "neither side knows a public address of its own"),
         ("vpn-no-stun", "neither side knows a public address of its own"),
         ("no-hairpin", "none (has answered yet|answered)"),

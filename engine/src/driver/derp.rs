@@ -327,7 +327,7 @@ impl Link {
     pub fn tick(&mut self, now: Instant) -> Result<bool, Ended> {
         if !self.open() {
             let late = now.duration_since(self.started_at) > CONNECT_LIMIT;
-            return if late { Err(self.unanswered("the relay did not answer within 10 s")) } else { Ok(false) };
+            return if late { Err(self.late()) } else { Ok(false) };
         }
         match &self.doubt {
             Some(doubt) if doubt.limit <= now => Err(Ended::because("the relay does not answer")),
@@ -359,6 +359,13 @@ impl Link {
         match &self.stage {
             Stage::Upgrading { accept: None, .. } => Ended::suspicious(reason),
             _ => Ended::because(reason),
+        }
+    }
+
+    fn late(&self) -> Ended {
+        match self.stream.waits_for() {
+            Some(proxy) => Ended::because(format!("the proxy {proxy} did not open a tunnel to the relay within 10 s")),
+            None => self.unanswered("the relay did not answer within 10 s"),
         }
     }
 

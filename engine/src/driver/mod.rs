@@ -2,6 +2,7 @@
 
 mod base64;
 mod capture;
+mod carrier;
 mod certificate;
 mod datagrams;
 pub(crate) mod derp;
@@ -22,7 +23,7 @@ mod packets;
 mod peers;
 mod pings;
 mod portmap;
-mod proxy;
+pub(crate) mod proxy;
 mod random;
 mod relays;
 mod roam;

@@ -20,8 +20,7 @@ use super::derp::{Cost, Hello, Link};
 use super::dns::Names;
 use super::map::{DerpMap, RelayNode};
 use super::outbox::{Event, Outbox};
-use super::proxy::Proxies;
-use super::stream::Tunnel;
+use super::proxy::{Proxies, Proxy};
 use super::tls::Tls;
 use super::whereabouts::{Reach, Whereabouts};
 use super::{Config, Courier};
@@ -45,7 +44,7 @@ pub struct Target {
     pub node: RelayNode,
     /// The relay, or the proxy before it.
     pub to: SocketAddr,
-    tunnel: Option<Tunnel>,
+    proxy: Option<Proxy>,
 }
 
 /// Why it is not known yet where a relay can be reached.

@@ -1,16 +1,15 @@
-//! A TCP connection to a relay, with TLS where the map asks for it; nothing here blocks.
+//! A connection to a relay: through a proxy where there is one, with TLS where the map asks for it; nothing here blocks.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
+use rustls::{ClientConnection, ProtocolVersion};
 use socket2::SockRef;
 
-use super::proxy::{self, Proxy};
+use super::carrier::{session, shake_hands, Carrier, Secured};
+use super::proxy::Handshake;
 
 /// Plain bytes are handed to TLS in pieces of this size, so that little is encrypted before it can leave.
 const PIECE: usize = 64 << 10;
@@ -19,7 +18,7 @@ const READ_LIMIT: usize = 512 << 10;
 
 /// A connection with what waits to be written.
 pub struct Stream {
-    tcp: TcpStream,
+    carrier: Carrier,
     to: SocketAddr,
     /// A proxy that has not opened the way yet.
     tunnel: Option<Tunnel>,
@@ -29,13 +28,12 @@ pub struct Stream {
 }
 
 /// The way through a proxy.
-#[derive(Debug, Clone, Default)]
 pub struct Tunnel {
     /// How people know the proxy.
     pub proxy: String,
-    /// What is left to say to it.
-    pub request: Vec<u8>,
-    answer: Vec<u8>,
+    /// For a proxy that is itself reached by TLS.
+    pub secured: Option<Secured>,
+    pub handshake: Handshake,
 }
 
 /// Whether there may be more to read.
@@ -51,78 +49,68 @@ pub enum Progress {
 
 impl Stream {
     /// Begin to connect, to the relay or to the proxy before it.
-    pub fn connect(
-        to: SocketAddr,
-        tunnel: Option<Tunnel>,
-        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    ) -> io::Result<Self> {
-        let tcp = TcpStream::connect(to)?;
-        let tls = match tls {
-            None => None,
-            Some((config, name)) => {
-                let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-                connection.set_buffer_limit(None);
-                Some(Box::new(connection))
-            }
-        };
-        Ok(Self { tcp, to, tunnel, tls, out: Vec::new(), sent: 0 })
+    pub fn connect(to: SocketAddr, mut tunnel: Option<Tunnel>, tls: Option<Secured>) -> io::Result<Self> {
+        let secured = tunnel.as_mut().and_then(|tunnel| tunnel.secured.take());
+        let carrier = Carrier::new(TcpStream::connect(to)?, secured)?;
+        let tls = tls.map(session).transpose()?;
+        Ok(Self { carrier, to, tunnel, tls, out: Vec::new(), sent: 0 })
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
-        &mut self.tcp
+        &mut self.carrier.tcp
+    }
+
+    /// The proxy that has not opened the way yet.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.tunnel.as_ref().map(|tunnel| tunnel.proxy.as_str())
     }
 
     /// Which of our addresses it comes from, and where it goes; `None` where the kernel does not tell.
     pub fn ends(&self) -> Option<(IpAddr, SocketAddr)> {
-        let from = self.tcp.local_addr().ok()?.ip();
+        let from = self.carrier.tcp.local_addr().ok()?.ip();
         (!from.is_unspecified()).then_some((from, self.to))
     }
 
     /// Have the kernel forget what it could not deliver yet: nobody is there to take it.
     pub fn abandon(&self) {
-        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)); // else it goes on trying for minutes
+        let _ = SockRef::from(&self.carrier.tcp).set_linger(Some(Duration::ZERO));
+        // else it goes on trying for minutes
     }
 
     /// Whether the TCP connection stands; an error if it cannot.
     pub fn connected(&self) -> io::Result<bool> {
-        if let Some(error) = self.tcp.take_error()? {
-            return Err(error);
+        let tcp = &self.carrier.tcp;
+        let unreachable = |error: io::Error| match self.waits_for() {
+            Some(proxy) => io::Error::other(format!("the proxy {proxy} cannot be reached: {error}")),
+            None => error,
+        };
+        if let Some(error) = tcp.take_error()? {
+            return Err(unreachable(error));
         }
-        match self.tcp.peer_addr() {
+        match tcp.peer_addr() {
             Ok(_) => {
-                let _ = self.tcp.set_nodelay(true); // speed only
+                let _ = tcp.set_nodelay(true); // speed only
                 Ok(true)
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EINPROGRESS)) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(unreachable(error)),
         }
     }
 
     /// Go on with the proxy's tunnel and the TLS handshake; says whether all is done.
     pub fn handshaken(&mut self) -> io::Result<bool> {
         if let Some(tunnel) = &mut self.tunnel {
-            match tunnel.turn(&mut self.tcp) {
-                Ok(()) => self.tunnel = None,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
+            if !tunnel.turn(&mut self.carrier)? {
+                return Ok(false);
             }
+            self.tunnel = None;
         }
-        loop {
-            self.flush()?;
-            let Some(tls) = &mut self.tls else { return Ok(true) };
-            if !tls.is_handshaking() {
-                return Ok(true);
-            }
-            match tls.read_tls(&mut self.tcp) {
-                Ok(0) => return Err(io::Error::other("the connection was closed in the middle of the TLS handshake")),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
-            if let Err(error) = tls.process_new_packets() {
-                let _ = tls.write_tls(&mut self.tcp); // the alert that says why, if it fits
-                return Err(in_words(error));
-            }
+        match &mut self.tls {
+            None => self.flush().map(|()| true),
+            Some(tls) => shake_hands(tls, &mut self.carrier).map_err(|error| match tls_error(error) {
+                Ok(error) => in_words(error),
+                Err(error) => error,
+            }),
         }
     }
 
@@ -155,8 +143,8 @@ impl Stream {
     pub fn flush(&mut self) -> io::Result<()> {
         loop {
             let written = match &mut self.tls {
-                None if self.sent == self.out.len() => return Ok(()),
-                None => self.tcp.write(&self.out[self.sent..]).map(|count| self.sent += count),
+                None if self.sent == self.out.len() => return flushed(&mut self.carrier),
+                None => self.carrier.write(&self.out[self.sent..]).map(|count| self.sent += count),
                 Some(tls) => {
                     if !tls.wants_write() && !tls.is_handshaking() {
                         let end = self.out.len().min(self.sent + PIECE);
@@ -164,9 +152,9 @@ impl Stream {
                         self.sent = end;
                     }
                     if !tls.wants_write() {
-                        return Ok(());
+                        return flushed(&mut self.carrier);
                     }
-                    tls.write_tls(&mut self.tcp).map(drop)
+                    tls.write_tls(&mut self.carrier).map(drop)
                 }
             };
             match written {
@@ -183,8 +171,8 @@ impl Stream {
         let limit = into.len() + READ_LIMIT;
         while into.len() < limit {
             let progress = match &mut self.tls {
-                None => read_some(&mut self.tcp, into),
-                Some(tls) => read_tls(tls, &mut self.tcp, into),
+                None => read_some(&mut self.carrier, into),
+                Some(tls) => read_tls(tls, &mut self.carrier, into),
             };
             match progress {
                 Ok(true) => {}
@@ -199,32 +187,72 @@ impl Stream {
 }
 
 impl Tunnel {
-    pub fn new(proxy: &Proxy, host: &str, port: u16) -> Self {
-        Self { proxy: proxy.name(), request: proxy.connect_request(host, port).into_bytes(), answer: Vec::new() }
+    /// Have the proxy open the way; says whether it has.
+    fn turn(&mut self, carrier: &mut Carrier) -> io::Result<bool> {
+        if !carrier.handshaken().map_err(|error| self.explained(error))? {
+            return Ok(false);
+        }
+        match self.talk(carrier) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Ask for the way and read the answer; `WouldBlock` while it is not there.
-    fn turn(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
-        while !self.request.is_empty() {
-            let written = tcp.write(&self.request)?;
-            self.request.drain(..written);
-        }
-        let mut piece = [0; 4096];
-        while self.answer.len() < proxy::MAX_ANSWER {
-            // Nothing follows the answer before we speak again, so that nothing of the relay's can be lost here.
-            match tcp.read(&mut piece)? {
-                0 => return Err(self.failed("closed the connection")),
-                count => self.answer.extend_from_slice(&piece[..count]),
+    /// Say what is to be said and hear the answer; `WouldBlock` while it is not there.
+    fn talk(&mut self, carrier: &mut Carrier) -> io::Result<()> {
+        loop {
+            while !self.handshake.to_send().is_empty() {
+                let written = carrier.write(self.handshake.to_send()).map_err(|error| self.lost(error))?;
+                self.handshake.note_sent(written);
             }
-            if let Some(end) = self.answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                return proxy::check_answer(&self.proxy, &self.answer[..end]).map_err(io::Error::other);
+            carrier.flush().map_err(|error| self.lost(error))?;
+            let mut piece = [0; 4096];
+            let wanted = self.handshake.wanted().min(piece.len());
+            let count = carrier.read(&mut piece[..wanted]).map_err(|error| self.lost(error))?;
+            if count == 0 {
+                return Err(io::Error::other(format!("the proxy {} closed the connection", self.proxy)));
+            }
+            if self.handshake.take(&piece[..count]).map_err(io::Error::other)? {
+                return Ok(());
             }
         }
-        Err(self.failed("gives an answer without end"))
     }
 
-    fn failed(&self, how: &str) -> io::Error {
-        io::Error::other(format!("the proxy {} {how}", self.proxy))
+    fn lost(&self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return error;
+        }
+        io::Error::other(format!("the connection to the proxy {} was lost: {error}", self.proxy))
+    }
+
+    /// Say what went wrong with TLS to the proxy.
+    fn explained(&self, error: io::Error) -> io::Error {
+        let proxy = &self.proxy;
+        io::Error::other(match tls_error(error) {
+            Ok(rustls::Error::General(sentence)) => format!("the proxy {proxy} cannot be used: {sentence}"),
+            Ok(rustls::Error::InvalidMessage(_)) => {
+                format!("{proxy} does not speak TLS: if it is an HTTP proxy, write http:// before its name")
+            }
+            Ok(error) => format!("TLS with the proxy {proxy} failed: {error}"),
+            Err(error) => format!("the proxy {proxy} cannot be used: {error}"),
+        })
+    }
+}
+
+/// TLS' own error inside of one of I/O, if that is what it is.
+fn tls_error(error: io::Error) -> Result<rustls::Error, io::Error> {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => Ok(inner.clone()),
+        None => Err(error),
+    }
+}
+
+/// Have what the carrier holds leave, as far as it can now.
+fn flushed(carrier: &mut Carrier) -> io::Result<()> {
+    match carrier.flush() {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -237,14 +265,14 @@ fn read_some(from: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
     result.map(|count| count > 0)
 }
 
-fn read_tls(tls: &mut ClientConnection, tcp: &mut TcpStream, into: &mut Vec<u8>) -> io::Result<bool> {
+fn read_tls(tls: &mut ClientConnection, carrier: &mut Carrier, into: &mut Vec<u8>) -> io::Result<bool> {
     let buffered = read_plain(tls, into)?;
-    let count = match tls.read_tls(tcp) {
+    let count = match tls.read_tls(carrier) {
         Err(error) if buffered && error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
         result => result?,
     };
     let state = tls.process_new_packets().map_err(|error| {
-        let _ = tls.write_tls(tcp); // the alert that says why, if it fits
+        let _ = tls.write_tls(carrier); // the alert that says why, if it fits
         io::Error::new(io::ErrorKind::InvalidData, error)
     })?;
     let closed = state.peer_has_closed();

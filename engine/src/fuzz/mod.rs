@@ -7,13 +7,14 @@
 #[cfg(test)]
 mod mutate;
 mod packets;
+mod proxies;
 mod streams;
 
 /// A name, which is also its folder of the corpus, and what must hold.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     ("stun", packets::stun),
     ("disco", packets::disco),
     ("wireguard", packets::wireguard),
@@ -25,6 +26,8 @@ pub const TARGETS: [Target; 11] = [
     ("derp_map", streams::derp_map),
     ("websocket", streams::websocket),
     ("upgrade", streams::upgrade),
+    ("proxy", proxies::proxy),
+    ("proxy_settings", proxies::proxy_settings),
 ];
 
 /// Run the target of this name; panics when there is none, or when a property does not hold.

@@ -134,4 +134,18 @@ macro_rules! targets {
     };
 }
 
-targets!(stun, disco, wireguard, inner, fragments, segments, derp, derp_login, derp_map, websocket, upgrade);
+targets!(
+    stun,
+    disco,
+    wireguard,
+    inner,
+    fragments,
+    segments,
+    derp,
+    derp_login,
+    derp_map,
+    websocket,
+    upgrade,
+    proxy,
+    proxy_settings
+);

@@ -7,10 +7,10 @@ use crate::wire::derp::{self, Decoder, Frame};
 use crate::wire::keys::{self, SharedKey, SEAL_OVERHEAD};
 
 /// Longest reason that may reach a person: a status line, some words, and a short quotation.
-const MAX_REASON: usize = 2_000;
+pub(super) const MAX_REASON: usize = 2_000;
 
 /// Cut `data` into reads whose lengths its first bytes say.
-fn reads(data: &[u8]) -> Vec<&[u8]> {
+pub(super) fn reads(data: &[u8]) -> Vec<&[u8]> {
     let (lengths, mut rest) = data.split_at(data.len().min(8));
     let mut reads = Vec::new();
     for length in lengths.iter().cycle() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import anyio
@@ -10,6 +11,9 @@ import anyio.to_thread
 import structlog
 
 from warren.agent.manifest import App, AppHealth
+from warren.errors import Invalid
+from warren.sdk import connecting
+from warren.sdk.proxies import Scheme
 
 log = structlog.get_logger()
 
@@ -82,10 +86,20 @@ def probe(url: str, limit_seconds: float) -> bool:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(url, timeout=limit_seconds) as answer:  # noqa: S310 - the template names it
+        # By its own rules urllib would go through a proxy even to this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(_proxies(url)))
+        with opener.open(url, timeout=limit_seconds) as answer:
             return answer.status < _SERVER_ERROR
     except urllib.error.HTTPError as error:
         with error:
             return error.code < _SERVER_ERROR
-    except (OSError, ValueError, http.client.HTTPException):
+    except (OSError, ValueError, Invalid, http.client.HTTPException):
         return False
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Name the proxy for a URL as urllib takes it, which knows HTTP only; an app behind another is asked directly."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    proxy = connecting.proxies().find(parts.hostname or "", parts.port or (443 if secure else 80), secure=secure)
+    return {parts.scheme: proxy.url} if proxy is not None and proxy.scheme is Scheme.HTTP else {}

@@ -54,7 +54,7 @@ def server_address(context: Context) -> ServerAddress:
         url=client.url,
         headers=dict(client.headers),
         relay_headers=dict(client.extra_headers),
-        tls=client.tls_context,
+        tls=client.trust,
         ca_pem=Path(ca_file).read_bytes() if ca_file else None,
     )
 

@@ -167,7 +167,7 @@ async def server(context: Context, url: str) -> ServerCheck:
     client = context.client_for(url, token=context.token)
     return await probes.check_server(
         url,
-        tls=client.tls_context,
+        tls=client.trust,
         headers={**client.extra_headers, "User-Agent": "warren-doctor"},
         clock=SystemClock(),
         own_version=__version__,

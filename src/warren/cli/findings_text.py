@@ -51,6 +51,7 @@ def _relay(relay: RelayCheck) -> str:
     if relay.failure is not Failure.NONE:
         return relay.error
     took = f" in {ping_stats.rounded(relay.latency_seconds)}" if relay.latency_seconds is not None else ""
+    took += f", through the proxy {relay.proxy}" if relay.proxy else ""
     match bool(relay.upgrade_error), bool(relay.websocket_error):
         case False, False:
             return f"by upgrade and by WebSocket{took}"

@@ -65,8 +65,9 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         ),
         "proxy-unreachable": Cause(
             _E,
-            "The HTTP proxy named in the environment does not let us through.",
-            "Correct HTTPS_PROXY (or NO_PROXY, for servers inside), or have the proxy allow CONNECT to the server.",
+            "The proxy named in the environment does not let us through.",
+            "Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY (or NO_PROXY, for servers inside), or have the proxy "
+            "allow tunnels to the server.",
             Actor.NETWORK,
         ),
         "tls-untrusted": Cause(
@@ -112,7 +113,7 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         ),
         "proxy-in-use": Cause(
             _N,
-            "An HTTP proxy stands between this machine and the server.",
+            "A proxy stands between this machine and the server or its relays.",
             "Nothing, while it works. A proxy carries no UDP: direct connections need UDP past it.",
             Actor.NOBODY,
         ),

@@ -131,6 +131,8 @@ def _relays(report: Report) -> Iterator[Finding]:
         return
     broken = [relay for relay in report.relays if not relay.reachable]
     any_works = len(broken) < len(report.relays)
+    if proxied := [relay for relay in report.relays if relay.proxy and relay.proxy != report.server.proxy]:
+        yield finding("proxy-in-use", evidence=[f"{relay.url} through {relay.proxy}" for relay in proxied])
     for relay in broken:
         yield _broken_relay(relay, Severity.WARNING if any_works else Severity.ERROR)
     for relay in report.relays:

@@ -163,7 +163,7 @@ def _node(node: DERPNode, relay: RelayCheck | None, stun: STUNCheck | None) -> M
         "round_trip_ping": f"{latency_seconds * 1000:.3f}ms" if latency_seconds is not None else "",
         "round_trip_ping_ms": round(latency_seconds * 1000) if latency_seconds is not None else 0,
         "uses_websocket": relay is not None and relay.failure is Failure.NONE and bool(relay.upgrade_error),
-        "client_logs": [],
+        "client_logs": [[f"through the proxy {relay.proxy}"]] if relay is not None and relay.proxy else [],
         "client_errs": [[error] for error in errors],
         "stun": {"Enabled": node.stun_port >= 0, "CanSTUN": bool(stun and stun.mapped), "Error": stun_error},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -42,11 +43,11 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def server_context(self, host_name: str) -> ssl.SSLContext:
-        """Make the TLS of a server with this name."""
+        """Make the TLS of a server with this name or address."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_name)])
         builder = _builder(subject, self.certificate.subject, key).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host_name)]), critical=False
+            x509.SubjectAlternativeName([_named(host_name)]), critical=False
         )
         certificate = builder.sign(self.key, hashes.SHA256())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -74,3 +75,10 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .not_valid_before(_NOT_BEFORE)
         .not_valid_after(_NOT_BEFORE + _LIFETIME)
     )
+
+
+def _named(host_name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host_name))
+    except ValueError:
+        return x509.DNSName(host_name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from warren.netlab.certificates import Authority
 from warren.netlab.kinds import Outbound
 from warren.netlab.namespace import Namespace
 from warren.netlab.node import new_config
+from warren.netlab.proxies import SOCKS_PASSWORD, SOCKS_USER, serving_http_proxy, serving_socks
 from warren.netlab.services import (
     NEAR,
     RELAY_NAME,
@@ -19,7 +21,6 @@ from warren.netlab.services import (
     StunServers,
     derp_map,
     serving_interceptor,
-    serving_proxy,
     serving_stun,
 )
 from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6, Site, World
@@ -78,9 +79,18 @@ async def serving_internet(world: World, sites: Sequence[Site], servers: Servers
 async def _serve_middlebox(stack: AsyncExitStack, site: Site, authority: Authority) -> NodeConfig:
     """Serve what stands between a site and the internet, if anything; configure its node as its user would."""
     match site.kind.outbound:
-        case Outbound.PROXY:
-            proxy = await stack.enter_async_context(serving_proxy(site.gateways[0]))
-            return new_config(trusted_pem=authority.pem, proxy=f"http://{site.gateway_address}:{proxy}")
+        case Outbound.HTTP_PROXY:
+            port = await stack.enter_async_context(serving_http_proxy(site.gateways[0]))
+            return new_config(trusted_pem=authority.pem, proxy=f"http://{site.gateway_address}:{port}")
+        case Outbound.TLS_PROXY:
+            company = Authority.make("lab proxy CA")
+            shown = company.server_context(site.gateway_address)
+            port = await stack.enter_async_context(serving_http_proxy(site.gateways[0], shown))
+            return new_config(trusted_pem=authority.pem + company.pem, proxy=f"https://{site.gateway_address}:{port}")
+        case Outbound.SOCKS_PROXY:
+            port = await stack.enter_async_context(serving_socks(site.gateways[0]))
+            login = f"{SOCKS_USER}:{quote(SOCKS_PASSWORD)}"
+            return new_config(trusted_pem=authority.pem, proxy=f"socks5://{login}@{site.gateway_address}:{port}")
         case Outbound.INTERCEPTED:
             middlebox = Authority.make("lab middlebox CA")
             shown = middlebox.server_context(RELAY_NAME)

@@ -37,7 +37,9 @@ class Outbound(StrEnum):
     ANY = "anything"
     TCP = "TCP only"
     HTTPS = "TCP to port 443 only"
-    PROXY = "an HTTP proxy only"
+    HTTP_PROXY = "an HTTP proxy only"
+    TLS_PROXY = "an HTTP proxy reached by TLS only"
+    SOCKS_PROXY = "a SOCKS proxy only"
     INTERCEPTED = "TCP to port 443 only, with TLS opened by a middlebox"
 
 
@@ -84,7 +86,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("low-mtu-silent", "a home NAT on a line of 1300 bytes, which says nothing", mtu=1300, says_too_big=False),
     Kind("udp-blocked", "a home NAT that drops UDP", outbound=Outbound.TCP),
     Kind("https-only", "a home NAT that lets out TCP to port 443 only", outbound=Outbound.HTTPS),
-    Kind("http-proxy", "no way out but an HTTP proxy", outbound=Outbound.PROXY),
+    Kind("http-proxy", "no way out but an HTTP proxy", outbound=Outbound.HTTP_PROXY),
+    Kind("tls-proxy", "no way out but an HTTP proxy that is itself reached by TLS", outbound=Outbound.TLS_PROXY),
+    Kind("socks-proxy", "no way out but a SOCKS5 proxy that wants a password", outbound=Outbound.SOCKS_PROXY),
     Kind("tls-intercept", "a middlebox opens all TLS with a certificate of its own", outbound=Outbound.INTERCEPTED),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}

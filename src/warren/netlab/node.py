@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -16,6 +15,7 @@ from warren import _engine
 from warren.errors import Unavailable
 from warren.net.addresses import tailnet_address
 from warren.netlab.namespace import Namespace
+from warren.sdk.proxies import Proxies
 from warren.tunnel.node import Listener, Node, NodeConfig
 
 ECHO_PORT, SOURCE_PORT = 7, 19
@@ -50,16 +50,8 @@ class LabNode(Node):
 
 def new_config(*, trusted_pem: bytes | None = None, proxy: str = "") -> NodeConfig:
     """Configure a node with an address of its own; `proxy` is the URL that its user would set as HTTPS_PROXY."""
-    before = os.environ.get("HTTPS_PROXY")
-    if proxy:
-        os.environ["HTTPS_PROXY"] = proxy
-    try:
-        return NodeConfig(addresses=(tailnet_address(uuid4()),), tls_ca_pem=trusted_pem)
-    finally:
-        if before is None:
-            os.environ.pop("HTTPS_PROXY", None)
-        else:
-            os.environ["HTTPS_PROXY"] = before
+    # What the environment of whoever runs the lab says is for another network.
+    return NodeConfig(addresses=(tailnet_address(uuid4()),), tls_ca_pem=trusted_pem, proxies=Proxies(https=proxy))
 
 
 async def find_home(node: Node) -> _engine.NetInfo:

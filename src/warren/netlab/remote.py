@@ -24,6 +24,7 @@ from warren import _engine
 from warren.errors import Unavailable
 from warren.netlab.namespace import Namespace
 from warren.netlab.node import serving
+from warren.sdk.proxies import Proxies
 from warren.tunnel.node import Node, NodeConfig
 
 START_SECONDS = 30.0
@@ -139,7 +140,7 @@ async def _read(source: IO[str], kind: type[Introduction]) -> Introduction:
 
 async def _main() -> None:
     order = msgspec.json.decode(sys.stdin.readline(), type=Order)
-    config = NodeConfig(addresses=order.addresses, tls_ca_pem=order.tls_ca_pem)
+    config = NodeConfig(addresses=order.addresses, tls_ca_pem=order.tls_ca_pem, proxies=Proxies())
     async with Node.open(config) as node, serving(node), anyio.create_task_group() as tasks:
         node.engine.set_derp_map(order.derp_map)
         tasks.start_soon(_tell, node, sys.stdout)

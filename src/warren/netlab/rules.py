@@ -83,7 +83,7 @@ def _forward(gateway: Gateway) -> list[str]:
         case Outbound.HTTPS:
             rules.append('iifname "lan*" oifname "wan" tcp dport != 443 drop')
             rules.append("meta l4proto != { tcp, icmp, icmpv6 } drop")
-        case Outbound.PROXY | Outbound.INTERCEPTED:
+        case Outbound.HTTP_PROXY | Outbound.TLS_PROXY | Outbound.SOCKS_PROXY | Outbound.INTERCEPTED:
             rules.append("drop")  # what is allowed ends at this gateway
         case Outbound.ANY:
             pass

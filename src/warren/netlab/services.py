@@ -25,7 +25,7 @@ from warren.errors import RemoteProtocolError
 from warren.net import stun
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.netlab.namespace import Namespace
-from warren.netlab.rules import INTERCEPT_PORT, PROXY_PORT
+from warren.netlab.rules import INTERCEPT_PORT
 from warren.netlab.world import SERVER_ADDRESSES, SERVER_ADDRESSES6
 from warren.relay.server import relay_protocol
 from warren.server import listeners
@@ -216,29 +216,6 @@ class _Responder(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving_proxy(gateway: Namespace) -> AsyncGenerator[int]:
-    """Serve an HTTP proxy (CONNECT) on a gateway; gives its port."""
-
-    async def handle(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += await stream.receive()
-            words = head.split(b" ", 2)
-            if len(words) < 3 or words[0] != b"CONNECT":
-                await stream.send(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
-                return
-            host, _, port = words[1].decode().rpartition(":")
-            async with await _connect(gateway, _resolve(host), int(port)) as onward:
-                await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await onward.send(rest) if (rest := head.partition(b"\r\n\r\n")[2]) else None
-                await _join(stream, onward)
-
-    async with _accepting(gateway, PROXY_PORT, handle):
-        yield PROXY_PORT
-
-
-@asynccontextmanager
 async def serving_interceptor(
     gateway: Namespace, shown: ssl.SSLContext, trusted: ssl.SSLContext
 ) -> AsyncGenerator[None]:
@@ -247,24 +224,21 @@ async def serving_interceptor(
     async def handle(stream: anyio.abc.SocketStream) -> None:
         async with stream:
             inner = await TLSStream.wrap(stream, ssl_context=shown, server_side=True, standard_compatible=False)
-            plain = await _connect(gateway, SERVER_ADDRESSES[0], RELAY_PORT)
+            plain = await connect_from(gateway, SERVER_ADDRESSES[0], RELAY_PORT)
             async with plain:
                 onward = await TLSStream.wrap(
                     plain, hostname=RELAY_NAME, ssl_context=trusted, standard_compatible=False
                 )
-                await _join(inner, onward)
+                await join(inner, onward)
 
-    async with _accepting(gateway, INTERCEPT_PORT, handle):
+    async with accepting(gateway, INTERCEPT_PORT, handle):
         yield
 
 
-def _resolve(host: str) -> str:
-    """The lab has no DNS; its proxies know the one name there is."""
-    return SERVER_ADDRESSES[0] if host == RELAY_NAME else host.strip("[]")
-
-
 @asynccontextmanager
-async def _accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGenerator[None]:  # a coroutine function
+async def accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGenerator[None]:  # a coroutine function
+    """Serve every connection to a port of a namespace; what breaks in the middle ends that connection only."""
+
     async def guarded(stream: anyio.abc.SocketStream) -> None:
         # Whoever is in the middle sees every broken connection of both sides.
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError):
@@ -280,7 +254,8 @@ async def _accepting(namespace: Namespace, port: int, handle: Any) -> AsyncGener
             tasks.cancel_scope.cancel()
 
 
-async def _connect(namespace: Namespace, host: str, port: int) -> anyio.abc.SocketStream:
+async def connect_from(namespace: Namespace, host: str, port: int) -> anyio.abc.SocketStream:
+    """Connect to an IPv4 address from inside a namespace."""
     sock = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     sock.setblocking(False)
     try:
@@ -291,7 +266,8 @@ async def _connect(namespace: Namespace, host: str, port: int) -> anyio.abc.Sock
     return await anyio.abc.SocketStream.from_socket(sock)
 
 
-async def _join(left: anyio.abc.ByteStream, right: anyio.abc.ByteStream) -> None:
+async def join(left: anyio.abc.ByteStream, right: anyio.abc.ByteStream) -> None:
+    """Carry bytes both ways until either side ends."""
     async with anyio.create_task_group() as tasks:
 
         async def copy(source: anyio.abc.ByteStream, target: anyio.abc.ByteStream) -> None:

@@ -11,18 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx2
 import structlog
 from anyio import to_thread
 
 from warren.errors import Unavailable
 from warren.provisioner import binary
 from warren.provisioner.binary import Binary, Release
+from warren.sdk import downloads
 
 log = structlog.get_logger()
 
-_TIMEOUT = httpx2.Timeout(60.0, connect=10.0)  # where there is no way out, say so soon
+_PATIENCE_SECONDS = 30.0
 _MAX_BYTES = 500 << 20
+_MAX_SUMS = 1 << 20
 
 
 async def install(release: Release, cache: Path) -> Binary:
@@ -48,18 +49,19 @@ def _fetch_locked(release: Release, target: Path) -> None:
 def _fetch(release: Release, target: Path) -> None:
     base = f"{release.url.rstrip('/')}/{release.version}"
     try:
-        with httpx2.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
-            sums = client.get(f"{base}/terraform_{release.version}_SHA256SUMS").raise_for_status().text
-            expected = _published(sums, release.archive)
-            if release.sha256 and release.sha256.lower() != expected:
-                raise Unavailable(
-                    f"{base} publishes another {release.archive} than the one that was pinned", hint=binary.HINT
-                )
-            with TemporaryDirectory(dir=target.parent) as folder:
-                archive = Path(folder) / "terraform.zip"
-                _download(client, f"{base}/{release.archive}", archive, expected)
-                _unpack(archive, target)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, zipfile.BadZipFile, LookupError) as error:
+        sums = downloads.fetch(
+            f"{base}/terraform_{release.version}_SHA256SUMS", max_bytes=_MAX_SUMS, patience_seconds=_PATIENCE_SECONDS
+        )
+        expected = _published(sums.decode(errors="replace"), release.archive)
+        if release.sha256 and release.sha256.lower() != expected:
+            raise Unavailable(
+                f"{base} publishes another {release.archive} than the one that was pinned", hint=binary.HINT
+            )
+        with TemporaryDirectory(dir=target.parent) as folder:
+            archive = Path(folder) / "terraform.zip"
+            _download(f"{base}/{release.archive}", archive, expected)
+            _unpack(archive, target)
+    except (downloads.DownloadError, OSError, zipfile.BadZipFile, LookupError) as error:
         # Some errors of the network have no words of their own.
         reason = error.args[0] if error.args and error.args[0] else type(error).__name__
         raise Unavailable(
@@ -75,15 +77,15 @@ def _published(sums: str, archive: str) -> str:
     raise LookupError(f"no digest of {archive} is published")
 
 
-def _download(client: httpx2.Client, url: str, target: Path, expected: str) -> None:
-    digest, size = hashlib.sha256(), 0
-    with client.stream("GET", url) as response, target.open("wb") as output:
-        for chunk in response.raise_for_status().iter_bytes():
-            size += len(chunk)
-            if size > _MAX_BYTES:
-                raise Unavailable(f"{url} is larger than any Terraform", hint=binary.HINT)
-            digest.update(chunk)
-            output.write(chunk)
+def _download(url: str, target: Path, expected: str) -> None:
+    digest = hashlib.sha256()
+    with target.open("wb") as output:
+
+        def take(piece: bytes) -> None:
+            digest.update(piece)
+            output.write(piece)
+
+        downloads.get(url, take, max_bytes=_MAX_BYTES, patience_seconds=_PATIENCE_SECONDS)
     if digest.hexdigest() != expected:
         found = digest.hexdigest()
         raise Unavailable(f"{url} is not what was published: its SHA-256 is {found}, not {expected}", hint=binary.HINT)

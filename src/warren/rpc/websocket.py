@@ -47,6 +47,8 @@ async def connect(
 async def dial(url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | None = None) -> ByteStream:
     """Open a WebSocket to `url` (`ws://` or `wss://`); whoever gets it closes it.
 
+    `tls` is for the server and for a proxy that speaks TLS; what the system trusts where there is none.
+
     Raises:
         WarrenError: the server refused, with what its answer said (`warren.sdk.client_errors`).
         Unavailable: it cannot be reached, or did not answer in `CONNECT_SECONDS`.
@@ -78,7 +80,7 @@ async def _dial(url: str, tls: ssl.SSLContext | None) -> ByteStream:
     port = parts.port or (443 if secure else 80)
     try:
         context = (tls or ssl.create_default_context()) if secure else None
-        return await connecting.connect(parts.hostname, port, context)
+        return await connecting.connect(parts.hostname, port, context, trust=(lambda: tls) if tls else None)
     except (OSError, ssl.SSLError) as error:
         raise Unavailable(f"cannot connect to {_host(url)}: {error}") from error
 

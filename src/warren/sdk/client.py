@@ -91,6 +91,11 @@ class Client:
         """The TLS context for connections made elsewhere; `None` for plain HTTP."""
         return self._transport.tls_context
 
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """Whom a TLS proxy on the way must be trusted by; `None` for whom the system trusts."""
+        return self.tls_context or (self.tls_options.context() if self.tls_options.ca_file else None)
+
     def websocket_url(self, path: str, query: Query | None = None) -> str:
         """Say where a WebSocket to the API `path` is opened."""
         from warren.sdk.client_transport import encode_query

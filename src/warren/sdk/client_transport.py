@@ -177,7 +177,7 @@ class Transport:
         with self._deadline(timeout_seconds):
             async with self.exchange(method, path, query=query, body=body, headers=headers) as (parser, stream):
                 while not parser.done:
-                    await _read_into(parser, stream)
+                    await read_into(parser, stream)
                 return Answer(parser.status, parser.headers, parser.take())
 
     async def lines(self, path: str, *, query: Query | None = None) -> AsyncGenerator[bytes]:
@@ -196,7 +196,7 @@ class Transport:
                     yield line
                 if parser.done:
                     return
-                await _read_into(parser, stream)
+                await read_into(parser, stream)
 
     @asynccontextmanager
     async def exchange(
@@ -269,7 +269,7 @@ class Transport:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with self._deadline(CONNECT_SECONDS):
             try:
-                return await connecting.connect(host, port, self.tls_context)
+                return await connecting.connect(host, port, self.tls_context, trust=self.tls.context)
             except OSError as error:  # includes ssl.SSLError
                 cause = error.__cause__ or error
                 raise Unavailable(f"cannot reach {self.url}: {_reason(cause)}", hint=_advice(cause)) from error
@@ -357,7 +357,12 @@ async def _ask(stream: ByteStream, request: bytes) -> ResponseParser:
     return parser
 
 
-async def _read_into(parser: ResponseParser, stream: ByteStream) -> None:
+async def read_into(parser: ResponseParser, stream: ByteStream) -> None:
+    """Read more of an answer.
+
+    Raises:
+        Unavailable: the connection broke, or ended too early.
+    """
     try:
         parser.feed(await stream.receive(READ_SIZE))
     except anyio.EndOfStream:

@@ -1,74 +1,73 @@
-"""HTTP proxies between us and a server: which one to use, and the request that opens a tunnel through it.
+"""Proxies between us and a server: which one to use.
 
-The rules are those that programs share: `HTTPS_PROXY` for servers with TLS, `HTTP_PROXY` for those without, `NO_PROXY`
-for exceptions (domains, addresses, networks, each with or without a port), and never for this machine itself. Either
-way the server is reached by `CONNECT`, because most of what we say to it is no plain exchange of HTTP messages. The
-engine follows the same rules for relays (`engine/src/driver/proxy.rs`).
+The rules are those that programs share: `HTTPS_PROXY` for servers with TLS, `HTTP_PROXY` for those without,
+`ALL_PROXY` where these say nothing (as curl has it; Go's programs do not read it), `NO_PROXY` for exceptions, and never
+for this machine itself. Either way the server is reached through a tunnel (`proxy_handshakes`), because most of what we
+say to it is no plain exchange of HTTP messages; the proxy resolves the server's name. The engine follows the same rules
+for relays (`engine/src/driver/proxy`).
 """
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes, urlsplit
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from warren.errors import Invalid, RemoteProtocolError, Unavailable
+from warren.errors import Invalid
+from warren.sdk import proxy_exceptions
 
-MAX_ANSWER_BYTES = 16 << 10
-DEFAULT_PORT = 80
+_MAX_PART_BYTES = 255
+"""Of a name or a password: SOCKS has one byte for each length (RFC 1929 §2)."""
+
+
+class Scheme(StrEnum):
+    """How a proxy is spoken to: HTTP, HTTP inside of TLS, SOCKS5."""
+
+    HTTP = "http"
+    HTTPS = "https"
+    SOCKS = "socks5"
+
+
+_SCHEMES = {"http": Scheme.HTTP, "https": Scheme.HTTPS, "socks5": Scheme.SOCKS, "socks5h": Scheme.SOCKS}
+_PORTS = {Scheme.HTTP: 80, Scheme.HTTPS: 443, Scheme.SOCKS: 1080}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A name and a password, as bytes: only HTTP and SOCKS give them an encoding."""
+
+    name: bytes
+    password: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One proxy; `authorization` is the value of `Proxy-Authorization`."""
+    """One proxy."""
 
     host: str
     port: int
-    authorization: str = ""
+    scheme: Scheme = Scheme.HTTP
+    login: Login | None = None
 
     @property
     def name(self) -> str:
         """Say how people know it."""
-        return f"{self.host}:{self.port}"
+        where = place(self.host, self.port)
+        return where if self.scheme is Scheme.HTTP else f"{self.scheme}://{where}"
 
-    def connect_request(self, host: str, port: int) -> bytes:
-        """Write the request for a tunnel to a server."""
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
-        if self.authorization:
-            lines.append(f"Proxy-Authorization: {self.authorization}")
-        return "\r\n".join([*lines, "", ""]).encode()
-
-    def check_answer(self, head: bytes) -> None:
-        """Judge the answer, up to the empty line.
-
-        Raises:
-            Unavailable: there is no tunnel, and why.
-            RemoteProtocolError: this is no proxy.
-        """
-        line = head.split(b"\r\n", 1)[0].decode("latin-1")
-        version, _, rest = line.partition(" ")
-        status = rest[:3]
-        if not version.startswith("HTTP/1.") or not status.isdecimal():
-            raise RemoteProtocolError(f"{self.name} is no HTTP proxy")
-        if status.startswith("2"):
-            return
-        if status == "407":
-            raise Unavailable(
-                f"the proxy {self.name} wants another name or password ({rest})",
-                hint="put them into the proxy's URL: http://name:password@host:port",
-            )
-        raise Unavailable(
-            f"the proxy {self.name} did not open a tunnel ({rest})",
-            hint="ask the proxy's administrator to allow CONNECT, or name the server in NO_PROXY",
-        )
+    @property
+    def url(self) -> str:
+        """Write all of it, the password included, as other libraries take it."""
+        login = ""
+        if self.login is not None:
+            login = f"{quote_from_bytes(self.login.name, '')}:{quote_from_bytes(self.login.password, '')}@"
+        return f"{self.scheme}://{login}{place(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The values of the three variables."""
+    """The values of the variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`."""
 
     https: str = ""
     http: str = ""
@@ -81,7 +80,8 @@ class Proxies:
         def value(name: str) -> str:
             return environment.get(name.upper()) or environment.get(name.lower()) or ""
 
-        return cls(https=value("https_proxy"), http=value("http_proxy"), no=value("no_proxy"))
+        every = value("all_proxy")
+        return cls(https=value("https_proxy") or every, http=value("http_proxy") or every, no=value("no_proxy"))
 
     def as_mapping(self) -> Mapping[str, str]:
         """Write them as the engine takes them."""
@@ -94,56 +94,53 @@ class Proxies:
             Invalid: the proxy that it needs cannot be used.
         """
         written = (self.https if secure else self.http).strip()
-        name = host.strip("[]").rstrip(".").lower()
-        if not written or _is_this_machine(name) or any(_covers(text, name, port) for text in self._exceptions()):
+        if not written or proxy_exceptions.cover(self.no, host, port):
             return None
-        return _parse(written)
-
-    def _exceptions(self) -> list[str]:
-        return self.no.replace(",", " ").lower().split()
+        return parse(written)
 
 
-def _parse(text: str) -> Proxy:
-    url = text if "://" in text else f"http://{text}"
-    shown = f"{url.partition('://')[0]}://{url.partition('://')[2].rpartition('@')[2]}"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise Invalid(f"the proxy `{shown}` cannot be used: {error}") from error
-    if parts.scheme != "http":
-        raise Invalid(f"the proxy `{shown}` cannot be used: only proxies reached by http:// are supported")
-    if not host:
-        raise Invalid(f"the proxy `{shown}` cannot be used: it names no host")
-    authorization = ""
-    if parts.username is not None:
-        plain = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
-        authorization = f"Basic {base64.b64encode(plain).decode()}"
-    return Proxy(host, port or DEFAULT_PORT, authorization)
+def place(host: str, port: int) -> str:
+    """Write a host and a port, IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _is_this_machine(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def parse(text: str) -> Proxy:
+    """Read the URL of a proxy; without a scheme it is an HTTP proxy.
+
+    Raises:
+        Invalid: it is none that we can use.
+    """
+    scheme_text, separator, rest = text.partition("://")
+    if not separator:
+        scheme_text, rest = "http", text
+    authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
+    login_text, at, host_text = authority.rpartition("@")
+    _, secret, after = rest.rpartition("@")  # whatever it is, nothing before the last @ is shown
+    shown = f"{scheme_text}://{'…@' if secret else ''}{after}"
+
+    def unusable(why: str) -> Invalid:
+        return Invalid(f"the proxy `{shown}` cannot be used: {why}", hint="check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY")
+
+    scheme = _SCHEMES.get(scheme_text.lower())
+    if scheme is None:
+        raise unusable("its URL must begin with http://, https://, socks5:// or socks5h://")
+    host, port_text = proxy_exceptions.split_port(host_text)
+    if port_text and not (port_text.isascii() and port_text.isdecimal() and 0 < int(port_text) < 65536):
+        raise unusable("its port is no port")
+    if not host or not host.isprintable() or " " in host:
+        raise unusable("it names no host")
+    if ":" in host and not host_text.startswith("["):
+        raise unusable("an IPv6 address stands in brackets")
+    login = _login(login_text) if at else None
+    if scheme is Scheme.SOCKS and login is not None and not _fits_socks(login):
+        raise unusable("SOCKS takes names of 1 to 255 bytes and passwords of up to 255")
+    return Proxy(host, int(port_text or _PORTS[scheme]), scheme, login)
 
 
-def _covers(exception: str, name: str, port: int) -> bool:
-    if exception == "*":
-        return True
-    try:
-        return ipaddress.ip_address(name) in ipaddress.ip_network(exception, strict=False)
-    except ValueError:
-        pass  # one of them is a name
-    place, separator, port_text = exception.rpartition(":")
-    if separator and port_text.isdecimal():
-        if int(port_text) != port:
-            return False
-        exception = place
-    exception = exception.strip("[]").removeprefix("*").rstrip(".")
-    if exception.startswith("."):
-        return name.endswith(exception)
-    return name == exception or name.endswith(f".{exception}")
+def _login(text: str) -> Login:
+    name, _, password = text.partition(":")
+    return Login(unquote_to_bytes(name), unquote_to_bytes(password))
+
+
+def _fits_socks(login: Login) -> bool:
+    return 1 <= len(login.name) <= _MAX_PART_BYTES and len(login.password) <= _MAX_PART_BYTES

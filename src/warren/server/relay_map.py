@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
 
 import anyio
 import anyio.to_thread
@@ -17,6 +15,7 @@ import structlog
 from warren.errors import NOT_JSON, Invalid
 from warren.net import derp_map
 from warren.net.derp_map import DERPMap, EmbeddedRegion
+from warren.sdk import downloads
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -95,7 +94,7 @@ def load(path: str, url: str) -> DERPMap:
     try:
         document = Path(path).read_bytes() if path else _fetch(url)
         found = _parse(document)
-    except (OSError, Invalid, *NOT_JSON) as error:
+    except (OSError, downloads.DownloadError, Invalid, *NOT_JSON) as error:
         raise Invalid(
             f"cannot use the map of relays in {path or url}: {error}",
             hint="check --derp-config-path or --derp-config-url",
@@ -112,10 +111,4 @@ def _parse(document: bytes) -> DERPMap:
 
 
 def _fetch(url: str) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310  http or https: it was checked
-            document: bytes = answer.read(MAX_MAP_BYTES + 1)
-            return document
-    except HTTPError as error:
-        error.close()  # it holds the connection
-        raise
+    return downloads.fetch(url, max_bytes=MAX_MAP_BYTES, patience_seconds=FETCH_SECONDS)

@@ -1,4 +1,7 @@
-"""Ask a relay, by the URL that clients use, whether it works: upgrade, login, a packet to ourselves and back."""
+"""Ask a relay, by the URL that clients use, whether it works: upgrade, login, a packet to ourselves and back.
+
+The server's own environment names the proxy on the way, where there is one, as it does for all that the server asks.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from warren._engine import derp_login, derp_login_answered, generate_key, public_key
-from warren.errors import ProtocolError, WarrenError
+from warren.errors import Invalid, ProtocolError, Unavailable, WarrenError
 from warren.net import derp
+from warren.sdk import connecting
 
 PROBE_SECONDS = 10.0
 """What clients allow a relay for all of DNS, TCP, TLS, HTTP and login."""
@@ -98,20 +102,16 @@ async def _within_time(route: Route, context: Callable[[], ssl.SSLContext], upgr
     started = anyio.current_time()
     try:
         with anyio.fail_after(PROBE_SECONDS):
-            stream = await anyio.connect_tcp(
-                route.host,
-                route.port,
-                tls=route.tls,
-                ssl_context=context() if route.tls else None,
-                tls_hostname=route.name if route.tls else None,
-                tls_standard_compatible=False,
-            )
+            tls = context() if route.tls else None
+            stream = await connecting.connect(route.host, route.port, tls, trust=context, server_name=route.name)
             async with stream:
                 step.name = "upgrade"
                 channel = await upgrade(stream, route)
                 await _echo(channel, step)
     except TimeoutError as error:
         raise ProbeFailed(f"{step.name}: no answer within {PROBE_SECONDS:.0f} s") from error
+    except (Unavailable, Invalid) as error:  # the proxy on the way
+        raise ProbeFailed(f"{step.name}: {error}") from error
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ProbeFailed(f"TLS: {reason}") from error

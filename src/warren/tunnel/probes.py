@@ -26,7 +26,7 @@ from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
 from warren.net.network_report import Failure, RelayCheck, ServerCheck
 from warren.sdk import connecting
 from warren.sdk.client_transport import ResponseParser
-from warren.sdk.proxies import Proxy
+from warren.sdk.proxies import Proxy, Scheme
 
 STEP_SECONDS = 6.0
 """How long one step may take: a SYN repeated twice, or a slow TLS handshake."""
@@ -51,6 +51,8 @@ class Target:
     addresses: Sequence[str] = ()
     server_name: str = ""
     proxy: Proxy | None = None
+    trust: ssl.SSLContext | None = None
+    """Whom a proxy that speaks TLS must be trusted by; whom the system trusts where there is none."""
 
     @property
     def host_header(self) -> str:
@@ -63,10 +65,11 @@ async def check_server(
     url: str, *, tls: ssl.SSLContext | None, headers: Mapping[str, str], clock: Clock, own_version: str
 ) -> ServerCheck:
     """Reach the control plane, read its version and its clock."""
-    target = _server_target(url, tls)
-    check = ServerCheck(url=url, own_version=own_version, proxy=target.proxy.name if target.proxy else "")
+    check = ServerCheck(url=url, own_version=own_version)
     path = urlsplit(url).path.rstrip("/") + "/api/v2/buildinfo"
     try:
+        target = _server_target(url, tls)
+        check = replace(check, proxy=_name(target.proxy))
         async with _connected(target) as (stream, _):
             began = anyio.current_time()
             parser = await _exchange(stream, target, path, headers)
@@ -84,7 +87,7 @@ def _server_target(url: str, tls: ssl.SSLContext | None) -> Target:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host, secure = parts.hostname or "", parts.scheme == "https"
-    return Target(host, port, tls if secure else None, proxy=_proxy(host, port, secure=secure))
+    return Target(host, port, tls if secure else None, proxy=_proxy(host, port, secure=secure), trust=tls)
 
 
 def skew(date: str, now: datetime, latency_seconds: float) -> float | None:
@@ -121,8 +124,8 @@ async def fetch(url: str, *, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
 
 async def check_websocket(url: str, *, tls: ssl.SSLContext | None) -> str:
     """Open a WebSocket to the relay inside a server, by the URL of the server; say why it did not open, or nothing."""
-    target = _server_target(url, tls)
     try:
+        target = _server_target(url, tls)
         async with _connected(target) as (stream, _):
             error = await _upgrade(stream, target, _websocket_headers())
     except ProbeError as failed:
@@ -156,9 +159,10 @@ async def check_relay(
         region.region_name,
         node.name,
         f"{scheme}://{target.host_header}/derp",
-        proxy=target.proxy.name if target.proxy else "",
     )
     try:
+        target = replace(target, proxy=_proxy(target.host, target.port, secure=not node.force_http))
+        check = replace(check, proxy=_name(target.proxy))
         async with _connected(target) as (stream, addresses):
             began = anyio.current_time()
             upgrade_error = await _upgrade(stream, target, {**headers, "Upgrade": "DERP", "Connection": "Upgrade"})
@@ -180,7 +184,6 @@ def _relay_target(node: DERPNode, tls: ssl.SSLContext) -> Target:
     context = None if node.force_http else tls
     if context is not None and node.insecure_for_tests:
         context = _unverified()
-    scheme = "http" if node.force_http else "https"
     port = node.derp_port or (80 if node.force_http else 443)
     return Target(
         node.host_name,
@@ -188,7 +191,7 @@ def _relay_target(node: DERPNode, tls: ssl.SSLContext) -> Target:
         context,
         addresses=derp_map.own_addresses(node),
         server_name=node.cert_name,
-        proxy=_proxy(node.host_name, port, secure=scheme == "https"),
+        trust=tls,
     )
 
 
@@ -294,16 +297,27 @@ def _proxy(host: str, port: int, *, secure: bool) -> Proxy | None:
         raise ProbeError(Failure.PROXY, str(error)) from error
 
 
+def _name(proxy: Proxy | None) -> str:
+    return proxy.name if proxy else ""
+
+
 async def _through_proxy(target: Target, proxy: Proxy) -> ByteStream:
-    """Have the proxy connect us, by CONNECT."""
+    """Have the proxy connect us."""
     place = Target(proxy.host, proxy.port, None)
     try:
         stream = await _connect(await _resolve(place), place)
     except ProbeError as error:
         raise ProbeError(Failure.PROXY, f"the proxy {proxy.name} cannot be reached: {error.error}") from error
     try:
-        proxy.check_answer(await _ask_proxy(stream, proxy.connect_request(target.host, target.port)))
-    except (Unavailable, RemoteProtocolError) as error:
+        if proxy.scheme is Scheme.HTTPS:
+            stream = await _secure_proxy(stream, place, proxy, target.trust or ssl.create_default_context())
+        with anyio.fail_after(STEP_SECONDS):
+            await connecting.shake_hands(stream, proxy, target.host, target.port)
+    except TimeoutError as error:
+        await anyio.aclose_forcefully(stream)
+        limit = f"{STEP_SECONDS:.0f} s"
+        raise ProbeError(Failure.PROXY, f"the proxy {proxy.name} did not open a tunnel within {limit}") from error
+    except (Unavailable, RemoteProtocolError, Invalid) as error:
         await anyio.aclose_forcefully(stream)
         raise ProbeError(Failure.PROXY, str(error)) from error
     except BaseException:
@@ -312,17 +326,15 @@ async def _through_proxy(target: Target, proxy: Proxy) -> ByteStream:
     return stream
 
 
-async def _ask_proxy(stream: ByteStream, request: bytes) -> bytes:
-    """Return the head of the proxy's answer."""
-    answer = b""
+async def _secure_proxy(stream: ByteStream, place: Target, proxy: Proxy, tls: ssl.SSLContext) -> ByteStream:
     try:
-        with anyio.fail_after(STEP_SECONDS):
-            await stream.send(request)
-            while not answer.endswith(b"\r\n\r\n") and len(answer) < 16384:
-                answer += await stream.receive(1)  # not a byte more: what follows belongs to the tunnel
-    except (TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-        raise ProbeError(Failure.PROXY, "the proxy did not answer CONNECT") from error
-    return answer
+        return await _secure(stream, place, tls)
+    except ProbeError as error:
+        trusted = error.failure not in (Failure.TLS, Failure.CLOCK)
+        failure, hint = (
+            (Failure.PROXY, " (without TLS write http:// before its name)") if trusted else (error.failure, "")
+        )
+        raise ProbeError(failure, f"the proxy {proxy.name}: {error.error}{hint}", error.issuer) from error
 
 
 async def _secure(stream: ByteStream, target: Target, tls: ssl.SSLContext) -> ByteStream:

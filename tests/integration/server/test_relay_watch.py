@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from tests.certificates import Authority
+from tests.integration.engine.proxy_server import SocksServer
 from tests.integration.relay.test_server import serve
 from tests.ports import free_port
 from warren._engine import Relay, generate_key
@@ -190,3 +191,16 @@ async def test_every_failure_names_its_step(answer: bytes, reason: str) -> None:
 async def test_an_unknown_name_is_said() -> None:
     with pytest.raises(ProbeFailed, match=r"^connect: "):
         await probe(Route.from_url("http://relay.invalid"), ssl.create_default_context)
+
+
+async def test_the_proxy_of_the_environment_is_taken_and_quoted(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve(relay) as port:
+        route = Route.from_url(f"http://relay.invalid:{port}")
+        with SocksServer(names={"relay.invalid": "127.0.0.1"}) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", f"socks5h://127.0.0.1:{proxy.port}")
+            assert await probe(route, ssl.create_default_context) > 0
+            assert proxy.requests
+    with SocksServer(password="me:secret") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"socks5h://127.0.0.1:{proxy.port}")
+        with pytest.raises(ProbeFailed, match=r"^connect: the proxy socks5://.* wants a name and a password"):
+            await probe(route, ssl.create_default_context)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.engine.harness import RelayServer, StunServer
+from tests.integration.engine.proxy_server import ProxyServer, SocksServer
 from tests.integration.engine.test_paths import certificate, in_namespace
 from warren.clock import SystemClock
 from warren.net.derp_map import DERPMap, DERPNode, DERPRegion
@@ -210,6 +211,52 @@ async def test_a_proxy_that_is_away_and_one_that_is_not_for_this_host(monkeypatc
     assert (found.failure, found.proxy) == (Failure.DNS, "")
 
 
+async def test_a_relay_through_socks_and_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RelayServer() as relay, SocksServer(password="me:secret", names={"relay.internal": "127.0.0.1"}) as proxy:
+        monkeypatch.setenv("http_proxy", f"socks5://me:secret@127.0.0.1:{proxy.port}")
+        found = await check(relay.port, host="relay.internal")
+        assert found.reachable, found
+        assert found.proxy == f"socks5://127.0.0.1:{proxy.port}"
+        monkeypatch.setenv("http_proxy", f"socks5://me:wrong@127.0.0.1:{proxy.port}")
+        found = await check(relay.port, host="relay.internal")
+    assert found.failure is Failure.PROXY
+    assert found.error == f"the proxy socks5://127.0.0.1:{proxy.port} refuses the name or the password in its URL"
+
+
+async def test_a_relay_by_tls_inside_of_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown, proxy_pem = certificate("127.0.0.1", tmp_path)
+    server, relay_pem = certificate("relay.internal", tmp_path)
+    trusted = ssl.create_default_context(cadata=(proxy_pem + relay_pem).decode())
+    with (
+        RelayServer(tls=server) as relay,
+        ProxyServer(tls=shown, names={"relay.internal": "127.0.0.1"}) as proxy,
+        ProxyServer() as plain,
+    ):
+        monkeypatch.setenv("https_proxy", f"https://127.0.0.1:{proxy.port}")
+        found = await check(relay.port, host="relay.internal", tls=True, context=trusted)
+        assert found.reachable, found
+        relay_only = ssl.create_default_context(cadata=relay_pem.decode())
+        found = await check(relay.port, host="relay.internal", tls=True, context=relay_only)
+        assert (found.failure, found.issuer) == (Failure.TLS, "CN=127.0.0.1")
+        assert found.error.startswith(f"the proxy https://127.0.0.1:{proxy.port}: ")
+        monkeypatch.setenv("https_proxy", f"https://127.0.0.1:{plain.port}")
+        found = await check(relay.port, host="relay.internal", tls=True, context=trusted)
+    assert found.failure is Failure.PROXY
+    assert "write http:// before its name" in found.error
+
+
+async def test_a_proxy_that_cannot_be_used_is_a_finding_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks4://me:secret@127.0.0.1:1")
+    found = await check(81, host="relay.internal")
+    assert found.failure is Failure.PROXY
+    assert "socks4://…@127.0.0.1:1" in found.error
+    reached = await probes.check_server(
+        "http://warren.invalid", tls=None, headers={}, clock=SystemClock(), own_version="0.1.0"
+    )
+    assert reached.failure is Failure.PROXY
+    assert "cannot be used" in await probes.check_websocket("http://warren.invalid", tls=None)
+
+
 async def server(url: str) -> tuple[Failure, str, float | None]:
     found = await probes.check_server(url, tls=None, headers={}, clock=SystemClock(), own_version="0.1.0")
     return found.failure, found.version, found.skew_seconds
@@ -277,6 +324,7 @@ def test_udp_that_a_firewall_drops(hook: str, failure: STUNFailure) -> None:
     script = f"""
 import subprocess, anyio, shutil
 from tests.integration.engine.harness import StunServer
+from tests.integration.engine.proxy_server import ProxyServer, SocksServer
 from warren.net.derp_map import DERPNode
 from warren.tunnel import stun_probe
 if shutil.which("nft") is None:

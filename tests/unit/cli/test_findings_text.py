@@ -108,12 +108,15 @@ def test_the_whole_network_in_sentences() -> None:
         LAPTOP, endpoints=("192.168.1.7:41641",), hairpinning=False, port_mapping=mapping, preferred_region=999
     )
     slow = replace(RELAY, node="b", upgrade_error="status 400")
-    report = replace(HEALTHY, network=laptop, stun=(STUN, SILENT), relays=(RELAY, slow))
+    far = replace(RELAY, node="c", proxy="socks5://proxy:1080")
+    report = replace(HEALTHY, network=laptop, stun=(STUN, SILENT), relays=(RELAY, slow, far))
     lines = [line.strip() for line in findings_text.network_lines(report)]
     for expected in (
         "STUN warren.example.com:3478: sees us as 8.8.4.4:41641 in 10ms",
         "STUN warren.example.com:3478: no answer",
         "relay Embedded (https://warren.example.com/derp): by upgrade and by WebSocket in 10ms",
+        "relay Embedded (https://warren.example.com/derp): by upgrade and by WebSocket in 10ms, "
+        "through the proxy socks5://proxy:1080",
         "relay Embedded (https://warren.example.com/derp): by WebSocket in 10ms; not by upgrade: status 400",
         "endpoint that workspaces are told: 192.168.1.7:41641",
         "hairpinning (our own public address, tried from inside): does not work",

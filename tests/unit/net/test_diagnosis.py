@@ -212,6 +212,11 @@ CAUSES_BY_NETWORK: dict[str, tuple[Report, str, Actor]] = {
         Actor.TEMPLATE,
     ),
     "proxy": (broken(server=replace(SERVER, proxy="http://proxy:3128"), path=DIRECT), "proxy-in-use", Actor.NOBODY),
+    "proxy for relays only": (
+        broken(relays=(replace(RELAY, proxy="socks5://proxy:1080"),), path=DIRECT),
+        "proxy-in-use",
+        Actor.NOBODY,
+    ),
     "other version": (
         broken(server=replace(SERVER, version="v2.36.0+warren-9.1.0", own_version="0.1.0"), path=DIRECT),
         "version-mismatch",

@@ -26,6 +26,8 @@ from warren.netlab.kinds import BY_NAME, KINDS, Path, expected
         ("udp-blocked", "public", Path.RELAY, "udp-blocked lets out TCP only"),
         ("public", "https-only", Path.RELAY, "https-only lets out TCP to port 443 only"),
         ("public", "http-proxy", Path.RELAY, "http-proxy lets out an HTTP proxy only"),
+        ("public", "tls-proxy", Path.RELAY, "tls-proxy lets out an HTTP proxy reached by TLS only"),
+        ("socks-proxy", "easy", Path.RELAY, "socks-proxy lets out a SOCKS proxy only"),
         ("easy", "v6-only", Path.RELAY, "easy has IPv4 only and v6-only has IPv6 only"),
         ("dual", "v6-only", Path.DIRECT, "both have IPv6, and firewalls let answers in"),
         ("dual", "hard", Path.RELAY, "hard sends from a port that nobody knows, and dual lets in known ports only"),

@@ -47,7 +47,7 @@ def test_a_hairpin_turns_packets_around_under_the_outer_address() -> None:
 def test_what_may_not_go_out_is_dropped_first() -> None:
     assert _chain(ruleset(Gateway(OUTSIDE, outbound=Outbound.TCP)), "forward")[0] == "meta l4proto udp drop"
     assert "tcp dport != 443 drop" in _chain(ruleset(Gateway(OUTSIDE, outbound=Outbound.HTTPS)), "forward")[0]
-    for closed in (Outbound.PROXY, Outbound.INTERCEPTED):
+    for closed in (Outbound.HTTP_PROXY, Outbound.TLS_PROXY, Outbound.SOCKS_PROXY, Outbound.INTERCEPTED):
         assert _chain(ruleset(Gateway(OUTSIDE, outbound=closed)), "forward")[0] == "drop"
     assert "redirect to :8443" in ruleset(Gateway(OUTSIDE, outbound=Outbound.INTERCEPTED))
 

@@ -87,7 +87,7 @@ impl Node {
                 }
                 Err(error) => match self.wire.relays.names.reuse(now, &host) {
                     Some(addresses) => all.extend(addresses),
-                    None => problem = format!("the name {host} cannot be resolved: {error}"),
+                    None => problem = self.wire.relays.unresolved(&host, &error),
                 },
             }
         }
@@ -146,14 +146,22 @@ impl Node {
 
     /// Give up those that were not answered.
     pub(super) fn drop_probes(&mut self) {
-        for (id, region) in self.netcheck.probes.iter().map(|(id, probe)| (id, probe.region)).collect::<Vec<_>>() {
+        let late = self.netcheck.probes.iter().map(|(id, probe)| (id, probe.region, probe.late())).collect::<Vec<_>>();
+        for (id, region, reason) in late {
             self.drop_probe(id);
-            self.probe_failed(region, "its relay did not answer a request in time".into());
+            self.probe_failed(region, reason);
         }
     }
 }
 
 impl Probe {
+    fn late(&self) -> String {
+        match self.stream.waits_for() {
+            Some(proxy) => format!("the proxy {proxy} did not open a tunnel to its relay in time"),
+            None => "its relay did not answer a request in time".into(),
+        }
+    }
+
     /// Go on; `Some` is the time from request to answer.
     fn turn(&mut self, now: Instant, headers: &[(String, String)]) -> Result<Option<Duration>, Failure> {
         let broken = |error: std::io::Error| Failure::Broken(error.to_string());

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Token};
 use rustls::pki_types::ServerName;
 
+use super::super::carrier::Secured;
 use super::super::derp::{Cost, Ended, Hello, Link};
 use super::super::dns::{resolve, Answer};
 use super::super::map::RelayNode;
 use super::super::node::{token, RELAY};
+use super::super::proxy::{Handshake, Proxy, Scheme};
 use super::super::random;
 use super::super::stream::{Stream, Tunnel};
 use super::comeback::Ending;
@@ -59,12 +61,11 @@ impl Relays {
 
     fn addressed(&self, now: Instant, node: &RelayNode) -> Result<Vec<Target>, Unknown> {
         let port = node.relay_port();
-        let target = |to, tunnel| Target { node: node.clone(), to, tunnel };
+        let target = |to, proxy| Target { node: node.clone(), to, proxy };
         match self.proxies.find(!node.force_http, &node.host_name, port).map_err(Unknown::Never)? {
             Some(proxy) => {
                 let found = self.names.find(now, &proxy.host).ok_or_else(|| Unknown::Name(proxy.host.clone()))?;
-                let tunnel = Tunnel::new(proxy, &node.host_name, port);
-                Ok(found.into_iter().map(|ip| target(SocketAddr::new(ip, proxy.port), Some(tunnel.clone()))).collect())
+                Ok(found.into_iter().map(|ip| target(SocketAddr::new(ip, proxy.port), Some(proxy.clone()))).collect())
             }
             None => {
                 let found = self.names.of(now, node).ok_or_else(|| Unknown::Name(node.host_name.clone()))?;
@@ -83,7 +84,7 @@ impl Relays {
                 }
                 // Names seldom change; an old answer is better than none.
                 Err(_) if self.names.reuse(now, &host).is_some() => any = true,
-                Err(error) => problem = format!("the name {host} cannot be resolved: {error}"),
+                Err(error) => problem = self.unresolved(&host, &error),
             }
         }
         let Some(slot) = self.slots.get_mut(&region) else { return };
@@ -93,6 +94,12 @@ impl Relays {
         } else {
             self.lost(now, region, Ended::because(problem));
         }
+    }
+
+    /// Say that a name is not known.
+    pub fn unresolved(&self, host: &str, error: &str) -> String {
+        let whose = if self.proxies.lead_by(host) { " of the proxy" } else { "" };
+        format!("the name{whose} {host} cannot be resolved: {error}")
     }
 
     pub(super) fn next_target(&mut self, now: Instant, region: u16) {
@@ -118,20 +125,37 @@ impl Relays {
         Ok(Link::new(now, stream, hello, region == self.home))
     }
 
-    /// Begin a connection to a node, with TLS as the map says.
+    /// Begin a connection to a node, with TLS as the map says. The error is a sentence.
     pub fn stream_to(&mut self, target: &Target) -> Result<Stream, String> {
         let node = &target.node;
-        let tls = if node.force_http {
-            None
-        } else {
-            let name = ServerName::try_from(node.tls_name().to_owned())
-                .map_err(|_| format!("`{}` cannot be the name in a certificate", node.tls_name()))?;
-            Some((self.tls.config(node.insecure_for_tests)?, name))
+        let tls = match node.force_http {
+            true => None,
+            false => Some(self.secured(node.tls_name(), node.insecure_for_tests)?),
         };
-        Stream::connect(target.to, target.tunnel.clone(), tls).map_err(|error| match &target.tunnel {
-            Some(tunnel) => format!("the proxy {} cannot be reached: {error}", tunnel.proxy),
+        let tunnel = target.proxy.as_ref().map(|proxy| self.tunnel(proxy, node)).transpose()?;
+        Stream::connect(target.to, tunnel, tls).map_err(|error| match &target.proxy {
+            Some(proxy) => format!("the proxy {} cannot be reached: {error}", proxy.name()),
             None => error.to_string(),
         })
+    }
+
+    /// The way to a node through a proxy; one that is reached by TLS must be trusted whatever the map says of relays.
+    fn tunnel(&mut self, proxy: &Proxy, node: &RelayNode) -> Result<Tunnel, String> {
+        let secured = match proxy.scheme {
+            Scheme::Https => Some(self.secured(proxy.host.trim_matches(['[', ']']), false)?),
+            Scheme::Http | Scheme::Socks => None,
+        };
+        Ok(Tunnel {
+            proxy: proxy.name(),
+            secured,
+            handshake: Handshake::new(proxy, &node.host_name, node.relay_port())?,
+        })
+    }
+
+    fn secured(&mut self, name: &str, insecure: bool) -> Result<Secured, String> {
+        let server = ServerName::try_from(name.to_owned());
+        let server = server.map_err(|_| format!("`{name}` cannot be the name in a certificate"))?;
+        Ok((self.tls.config(insecure)?, server))
     }
 
     /// A connection ended or could not be made.

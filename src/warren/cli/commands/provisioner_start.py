@@ -143,7 +143,7 @@ async def _place(context: Context, options: Options) -> Place:
     return Place(
         url=client.websocket_url(f"/organizations/{organization}/provisionerdaemons/serve", query),
         headers={**client.headers, "X-Coder-Build-Version": f"v{__version__}"},
-        tls=client.tls_context,
+        tls=client.trust,
         name=_name(options["name"]),
     )
 

@@ -94,7 +94,8 @@ resource "terraform_data" "agent" {
       set -- PATH="$PATH" HOME="$HOME_DIR" USER="$user" LOGNAME="$user" BINARY_DIR="$WORKSPACE_DIR" \
         CODER_AGENT_LOG_DIR="$WORKSPACE_DIR" CODER_AGENT_SCRIPT_DATA_DIR="$WORKSPACE_DIR" \
         CODER_AGENT_PROMETHEUS_ADDRESS=127.0.0.1:0 CODER_AGENT_DEBUG_ADDRESS=127.0.0.1:0
-      for name in SHELL LANG LC_ALL TZ SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy no_proxy; do
+      for name in SHELL LANG LC_ALL TZ SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy all_proxy no_proxy \
+        HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY; do
         eval "value=\$$name"
         [ -z "$value" ] || set -- "$@" "$name=$value"
       done
