@@ -21,6 +21,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const JITTER_MILLISECONDS: u32 = 333;
 /// After this long without an answer there is no peer; what waited for it is dropped.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
+/// So it is after this when nothing more is to be sent: a peer that left is not looked for, and what is sent next begins
+/// anew. A server has thousands of peers that leave without a word.
+const ASK_FOR: Duration = Duration::from_secs(15);
 /// Whoever got data and had nothing to send says so after this, with an empty packet.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 /// Whoever sent data and heard nothing for this long begins a handshake.
@@ -40,6 +43,8 @@ struct Pending {
     index: u32,
     /// When the first of all these tries was made.
     begun_at: Instant,
+    /// Nobody asked for it: the peer is silent.
+    for_silence: bool,
     retry_at: Instant,
     /// Whether the same message may be sent a second time: a peer takes it only once, whichever arrives.
     repeatable: bool,
@@ -333,14 +338,19 @@ impl Session {
             if now < pending.retry_at {
                 return None;
             }
-            if now.saturating_duration_since(pending.begun_at) < GIVE_UP_AFTER {
+            let idle = pending.for_silence && self.waiting.is_empty() && self.timers.silence_at.is_none();
+            if now.saturating_duration_since(pending.begun_at) < if idle { ASK_FOR } else { GIVE_UP_AFTER } {
                 return self.begin(now, out);
             }
             self.give_up();
             return None;
         }
-        if self.timers.rekey || self.timers.silence_at.is_some_and(|at| at <= now) {
-            return self.begin(now, out);
+        let silence = self.timers.silence_at.is_some_and(|at| at <= now);
+        if self.timers.rekey || silence {
+            let for_silence = !self.timers.rekey;
+            let length = self.begin(now, out);
+            self.pending.iter_mut().for_each(|pending| pending.for_silence = for_silence);
+            return length;
         }
         if self.timers.keepalive_at.is_some_and(|at| at <= now) {
             self.timers.keepalive_at = None;
@@ -391,6 +401,7 @@ impl Session {
             handshake,
             index,
             begun_at: earlier.as_ref().map_or(now, |earlier| earlier.begun_at),
+            for_silence: earlier.as_ref().is_some_and(|earlier| earlier.for_silence),
             retry_at: now + RETRY_AFTER + Duration::from_millis(u64::from(jitter)),
             repeatable: earlier.is_none(),
             forgeries: 0,

@@ -199,6 +199,25 @@ fn data_that_nobody_answers_for_15_seconds_begins_a_handshake() {
 }
 
 #[test]
+fn a_peer_that_left_is_not_looked_for_unless_there_is_something_to_send() {
+    let start = Instant::now();
+    let (mut left, _) = shaken(start);
+    left.send(start);
+    let asked = ticks(&mut left, start, 1, 200);
+    assert!(asked.iter().all(|(_, message)| initiates(message)) && (2..=4).contains(&asked.len()), "{asked:?}");
+    assert!(asked.last().expect("it was asked").0 <= 31);
+    assert!(ticks(&mut left, start, 201, 600).is_empty());
+
+    let (mut left, _) = shaken(start);
+    let mut asked = 0;
+    for second in 0..100 {
+        left.send(start + seconds(second));
+        asked += usize::from(left.tick(start + seconds(second)).is_some_and(|message| initiates(&message)));
+    }
+    assert!(asked >= 14, "it was asked {asked} times");
+}
+
+#[test]
 fn hearing_anything_ends_the_wait_for_an_answer() {
     let start = Instant::now();
     let (mut left, mut right) = shaken(start);
