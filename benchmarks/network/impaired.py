@@ -30,7 +30,7 @@ NAMES = (
 ROUNDS = 3
 SECONDS = 4.0
 LONG_SECONDS = 8.0  # a long line takes longer to fill
-BUFFERS = {"ipv4/tcp_rmem": "4096 131072 67108864", "ipv4/tcp_wmem": "4096 131072 67108864"}
+BUFFERS = {"ipv4/tcp_rmem": "4096 131072 134217728", "ipv4/tcp_wmem": "4096 131072 134217728"}
 """What the engine asks of the kernel in its own namespace; plain TCP gets the same."""
 
 

@@ -15,8 +15,9 @@ use crate::path::Refusal;
 pub const ONE_SEND: usize = 65_000;
 /// And kernels before 6.9 cut it into no more than this.
 pub const MAX_SEGMENTS: usize = 64;
-/// Wanted size of the kernel's buffers: a window of one fast connection and some more.
-const KERNEL_BUFFER: usize = 8 << 20;
+/// Wanted size of the kernel's buffers: what a fast connection over 20 ms has on its way while we are busy elsewhere. With
+/// half of it 3 % of the packets were lost here, on a line that loses none.
+const KERNEL_BUFFER: usize = 16 << 20;
 /// Bytes that may wait for a full socket before packets are dropped.
 const MAX_PENDING: usize = 4 << 20;
 /// Buffers for one receive call; GRO fills each with up to 64 KiB of packets.
