@@ -3,13 +3,17 @@
 Every condition is made by the impairer of the network lab, between two namespaces: the same for the plain kernel TCP
 that the kernel path is compared with, and for the kernel path that the portable stack is compared with. The sender is
 the far end. The portable stack sends to itself and to a kernel-path peer; the slower of both counts.
+
+Plain TCP gets the buffers that the engine asks of the kernel for itself. What it does with those that the kernel gives
+without being asked is measured beside it (`..._untuned`): that is what programs have that nobody tuned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from benchmarks.figures import Figure
@@ -26,12 +30,18 @@ NAMES = (
     "loss_01pct_portable",
     "loss_1pct_portable",
     "reorder_portable",
+    "rtt20_untuned",
+    "loss_01pct_untuned",
+    "loss_1pct_untuned",
+    "reorder_untuned",
 )
 ROUNDS = 3
 SECONDS = 4.0
 LONG_SECONDS = 8.0  # a long line takes longer to fill
 BUFFERS = {"ipv4/tcp_rmem": "4096 131072 134217728", "ipv4/tcp_wmem": "4096 131072 134217728"}
 """What the engine asks of the kernel in its own namespace; plain TCP gets the same."""
+OWN_BUFFERS = {f"ipv4/tcp_{name}": Path(f"/proc/sys/net/ipv4/tcp_{name}").read_text() for name in ("rmem", "wmem")}
+"""What the kernel gives by itself."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ LINES = {
 }
 SENDERS = {"plain": ("plain", "plain"), "kernel": ("kernel", "kernel"), "portable": ("portable", "portable")}
 SENDERS["portable to kernel"] = ("portable", "kernel")
+SENDERS["untuned"] = ("plain", "plain")
 
 
 def run() -> Iterator[Figure]:
@@ -59,6 +70,10 @@ def run() -> Iterator[Figure]:
         speed = measure(line, SENDERS, SECONDS)
         reference = f"plain TCP with {speed.control}, same line, in turns in this run"
         yield Figure(f"{name}_kernel", speed.of("kernel"), "Mbit/s", speed.of("plain"), reference)
+        untuned = (
+            f"plain TCP with {speed.control} and the buffers that the kernel gives by itself, in turns in this run"
+        )
+        yield Figure(f"{name}_untuned", speed.of("kernel"), "Mbit/s", speed.of("untuned"), untuned)
         slower = min(speed.of("portable"), speed.of("portable to kernel"))
         yield Figure(f"{name}_portable", slower, "Mbit/s", speed.of("kernel"), "our kernel path, in turns in this run")
     long = measure(Line(0.05), {"kernel": SENDERS["kernel"]}, LONG_SECONDS)
@@ -82,18 +97,21 @@ def measure(line: Line, senders: dict[str, tuple[str, str]], seconds: float) -> 
     speeds = Speeds({name: [] for name in senders})
     for seed in range(ROUNDS):
         for name, (sending, receiving) in senders.items():
-            with joined(line, sending, receiving, seed=seed) as pair:
+            buffers = OWN_BUFFERS if name == "untuned" else BUFFERS
+            with joined(line, sending, receiving, seed=seed, buffers=buffers) as pair:
                 speeds.runs[name].append(pair.move(seconds).mbits)
                 speeds.control = pair.client.about.get("congestion_control", speeds.control)
     return speeds
 
 
 @contextmanager
-def joined(line: Line, sending: str, receiving: str, *, seed: int) -> Generator[place.Pair]:
+def joined(
+    line: Line, sending: str, receiving: str, *, seed: int, buffers: Mapping[str, str] = BUFFERS
+) -> Generator[place.Pair]:
     """Run two ends on both sides of a line."""
     with impaired_link(seed=seed + 1, delay_seconds=line.delay_seconds, loss=line.loss, reorder=line.reorder) as link:
         for namespace in (link.left, link.right):
-            namespace.sysctl(BUFFERS)
+            namespace.sysctl(buffers)
         with (
             end_in(link, "right", sending, "fd7a:115c:a1e0::2") as server,
             end_in(link, "left", receiving, "fd7a:115c:a1e0::1") as client,
