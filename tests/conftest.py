@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from itertools import count
@@ -19,6 +20,10 @@ from warren.storage.migrate import migrate, migrations
 
 _TEMPLATE = "template_migrated"
 _numbers = count(1)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is where a script began this in its background (POSIX.1-2017, XCU 2.11), and all programs would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
