@@ -1,6 +1,7 @@
 //! Warren's packet engine.
 //!
-//! Three rings: `wire`, `tunnel`, `netstack` and `path` are pure (no sockets, threads or clock; `now` is passed in),
+//! Three rings: `wire`, `aead`, `tunnel`, `netstack`, `offload` and `path` are pure (no sockets, threads or clock; `now` is
+//! passed in),
 //! `driver`, `relay`, `tls` and `impair` own sockets and threads, `python` is the only part that names PyO3.
 
 mod aead;

@@ -136,6 +136,26 @@ fn what_is_shorter_than_a_tag_is_not_opened() {
     }
 }
 
+/// Prints what stands in `engine/README.md`.
+#[test]
+#[ignore = "measures: cargo test --release -p warren-engine aead -- --ignored --nocapture"]
+fn how_long_texts_take_one_by_one_and_side_by_side() {
+    let mut noise = Noise::new(8);
+    let key = key(&mut noise);
+    for length in [64, 256, 1280] {
+        for count in 1..=LANES {
+            let (mut slab, texts) = laid_out(&mut noise, &vec![length; count]);
+            let mut best = std::time::Duration::MAX;
+            for _ in 0..200 {
+                let start = std::time::Instant::now();
+                (0..100).for_each(|turn| key.seal_many(turn * 8, &mut slab, &texts));
+                best = best.min(start.elapsed() / (100 * count as u32));
+            }
+            println!("{count} of {length} bytes: {best:?} each, wide: {}", key.worth_it(count, length));
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod poly {
     use std::arch::x86_64::*;

@@ -66,7 +66,7 @@ impl Node {
         if stun::is_stun(datagram) {
             self.on_stun(now, from, datagram);
         } else if self.config.block_direct {
-            self.totals.dropped_packets += 1;
+            // nobody was told that we can be reached by UDP
         } else if disco::is_disco(datagram) {
             self.on_disco(now, Source::Udp(from), None, datagram);
         } else {

@@ -159,10 +159,7 @@ impl Node {
             };
             let request = stun::request(&txid);
             let dropped = udp.dropped;
-            udp.push(target.to, request.len(), |room| {
-                room.get_mut(..request.len())?.copy_from_slice(&request);
-                Some(request.len())
-            });
+            udp.push(target.to, &request);
             udp.flush();
             let sent = udp.dropped == dropped;
             target.unreachable = (!sent).then_some("no packet can be sent there from here");
@@ -212,10 +209,7 @@ impl Node {
         let Some(udp) = &mut self.wire.udp4 else { return };
         let txid: stun::TxId = random::bytes();
         let request = stun::request(&txid);
-        udp.push(mapped, request.len(), |room| {
-            room.get_mut(..request.len())?.copy_from_slice(&request);
-            Some(request.len())
-        });
+        udp.push(mapped, &request);
         udp.flush();
         self.netcheck.hairpin = Some(Hairpin { txid, sent_at: now });
     }

@@ -103,10 +103,7 @@ impl Wire {
         match to {
             Source::Udp(to) => {
                 if let Some(udp) = self.udp(&to) {
-                    udp.push(to, bytes.len(), |room| {
-                        room.get_mut(..bytes.len())?.copy_from_slice(bytes);
-                        Some(bytes.len())
-                    });
+                    udp.push(to, bytes);
                 }
             }
             Source::Relay { region } => self.relays.send(now, region, key, bytes),

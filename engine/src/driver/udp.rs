@@ -123,20 +123,17 @@ impl UdpPort {
         !self.pending.is_empty()
     }
 
-    /// Add a datagram of at most `room` bytes to the batch; `fill` writes it and says how long it is.
-    pub fn push(&mut self, to: SocketAddr, room: usize, fill: impl FnOnce(&mut [u8]) -> Option<usize>) {
-        let full = self.count >= self.state.max_gso_segments() || self.used + room > ONE_SEND;
-        if self.destination.is_some_and(|destination| destination != to) || full {
+    /// Add a datagram to the batch; one that is larger than a batch may be is dropped.
+    pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let length = datagram.len();
+        let full = self.count >= self.state.max_gso_segments() || self.used + length > ONE_SEND;
+        // Only the last of a batch may differ in size, and only by being shorter.
+        let larger = self.count > 0 && length > self.stride;
+        if full || larger || self.destination.is_some_and(|destination| destination != to) {
             self.flush();
         }
-        let end = (self.used + room).min(self.slab.len());
-        let Some(length) = fill(&mut self.slab[self.used..end]) else { return };
-        if self.count > 0 && length > self.stride {
-            // Only the last of a batch may differ in size, and only by being shorter.
-            let start = self.used;
-            self.flush();
-            self.slab.copy_within(start..start + length, 0);
-        }
+        let Some(room) = self.slab.get_mut(self.used..self.used + length) else { return };
+        room.copy_from_slice(datagram);
         if self.count == 0 {
             (self.destination, self.stride) = (Some(to), length);
         }
@@ -273,10 +270,7 @@ mod tests {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, right.port()));
         let lengths: Vec<usize> = (0..300).map(|n| if n % 7 == 0 { 100 + n } else { 1312 }).collect();
         for (n, length) in lengths.iter().enumerate() {
-            left.push(to, 1312, |room| {
-                room[..*length].fill(n as u8);
-                Some(*length)
-            });
+            left.push(to, &vec![n as u8; *length]);
         }
         left.flush();
         let (mut inbox, mut received) = (Inbox::new(), Vec::new());

@@ -7,6 +7,7 @@ import base64
 import ipaddress
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,7 @@ _CHUNK = 1 << 16
 _REFUSED_SOCKS = 5
 
 
-class _Server:
+class _Server(ABC):
     """Serves on a thread of its own; names are resolved by the table it is given, as a far DNS would."""
 
     def __init__(self, *, password: str = "", names: dict[str, str] | None = None, answer: bytes = b"") -> None:
@@ -61,8 +62,9 @@ class _Server:
             await self._connection(reader, writer)
         writer.close()
 
+    @abstractmethod
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+        """Serve one connection; it is closed afterwards."""
 
     async def _open(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(self._names.get(host, host), port)
