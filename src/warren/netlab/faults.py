@@ -75,7 +75,13 @@ async def relay_lost(name: str, world: World) -> Report:
     sites = world.add_site(BY_NAME["hard"], 1), world.add_site(BY_NAME["hard"], 2)
     servers = Servers(relays=(NEAR, FAR))
     async with two_nodes(world, *sites, servers) as pair, _stream_over(pair, Path.RELAY) as stream:
-        return await _go_on_without_relay(name, pair, stream, FAR)
+        await pair.relay.kill()
+        killed_at = time.monotonic()
+        await stream.wait_bytes(FLOW_BYTES)
+        back = time.monotonic() - killed_at
+        ending = await _ending(pair, Path.RELAY)
+    problems = () if ending.region == FAR.region else (f"the path is by region {ending.region}, not {FAR.region}",)
+    return _report(name, Path.RELAY, ending, stream, back=back, problems=problems)
 
 
 async def roam(name: str, world: World) -> Report:
@@ -193,17 +199,12 @@ async def _remapped(
         for node in (pair.one, pair.other):
             await change(node)
             await stream.wait_bytes(FLOW_BYTES)
-        return await _go_on_without_relay(name, pair, stream, to)
-
-
-async def _go_on_without_relay(name: str, pair: Pair, stream: Stream, other: RelayPlace) -> Report:
-    """Kill the relay by which a stream goes, and expect it by another."""
-    await pair.relay.kill()
-    killed_at = time.monotonic()
-    await stream.wait_bytes(FLOW_BYTES)
-    back = time.monotonic() - killed_at
-    ending = await _ending(pair, Path.RELAY)
-    problems = () if ending.region == other.region else (f"the path is by region {ending.region}, not {other.region}",)
+        await pair.relay.kill()
+        killed_at = time.monotonic()
+        await stream.wait_bytes(FLOW_BYTES)
+        back = time.monotonic() - killed_at
+        ending = await _ending(pair, Path.RELAY)
+    problems = () if ending.region == to.region else (f"the path is by region {ending.region}, not {to.region}",)
     return _report(name, Path.RELAY, ending, stream, back=back, problems=problems)
 
 
